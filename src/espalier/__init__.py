@@ -1,0 +1,24 @@
+"""Espalier trains image classifiers on your own photographs, in stages, with all on record.
+
+The public names load on first use, so that ``import espalier`` stays quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from espalier.api import evaluate, history, predict, resume, train
+    from espalier.errors import EspalierError
+    from espalier.runs import RunDir
+
+__all__ = ["EspalierError", "RunDir", "evaluate", "history", "predict", "resume", "train"]
+
+_HOMES = {"EspalierError": "espalier.errors", "RunDir": "espalier.runs"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'espalier' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES.get(name, "espalier.api")), name)

@@ -1,0 +1,88 @@
+"""Espalier from Python: the same few verbs as on the command line.
+
+    import espalier
+
+    result = espalier.train("photos", preset="three-stage", epochs=12)
+    print(result.test.scores["macro_f1"])
+    predictions, unreadable = espalier.predict(result.run, ["new.jpg"])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from espalier import pipeline, runs
+from espalier.evaluate.evaluation import Evaluation
+from espalier.pipeline import TrainResult
+from espalier.recipe.load import load_recipe
+from espalier.records import History, Predictions, Sample
+from espalier.runs import RunDir
+from espalier.train.watch import Watch
+
+
+def train(
+    photos: str | Path,
+    *,
+    preset: str | None = None,
+    config: Path | None = None,
+    values: Mapping[str, Any] | None = None,
+    watch: Watch | None = None,
+    **daily: Any,
+) -> TrainResult:
+    """Train a classifier on photographs and judge it on images it never saw.
+
+    Args:
+        photos: A folder of class folders, a folder with train/ val/ test/, a manifest, or
+            ``torchvision:NAME``.
+        preset: Recipe to start from; ``standard`` when neither this nor ``config`` is given.
+        config: A recipe file.
+        values: Any recipe value by its dotted key, as ``--set`` on the command line.
+        watch: Told what happens while it trains.
+        **daily: The daily flags: ``model``, ``weights``, ``epochs``, ``lr``, ``batch``,
+            ``imgsz``, ``seed``, ``name``, ``out``, ``device`` ...
+
+    Raises:
+        EspalierError: Anything you must change; the message says what and how.
+    """
+    recipe = load_recipe(
+        preset=preset,
+        file=config,
+        sets=[f"{key}={value}" for key, value in (values or {}).items()],
+        flags={"source": str(photos), **daily},
+        words=[],
+    )
+    return pipeline.train(recipe, watch=watch)
+
+
+def resume(
+    run: str | Path | RunDir, *, epochs: int | None = None, watch: Watch | None = None
+) -> TrainResult:
+    """Continue a run exactly where it was stopped; with ``epochs`` extend it to so many in all."""
+    found = as_run(run)
+    return pipeline.resume(found, found.recipe(), epochs=epochs, watch=watch)
+
+
+def evaluate(
+    run: str | Path | RunDir, data: str | None = None, *, device: str = "auto"
+) -> list[Evaluation]:
+    """Scores with 95 % intervals on the run's own validation and test images, or on others."""
+    return pipeline.evaluate(as_run(run), data, device=device)
+
+
+def predict(
+    run: str | Path | RunDir, images: Sequence[str | Path], *, device: str = "auto"
+) -> tuple[Predictions, tuple[Sample, ...]]:
+    """Classify files, folders and globs; the second part lists what could not be read."""
+    return pipeline.predict(run, [str(image) for image in images], device=device)
+
+
+def history(run: str | Path | RunDir) -> History:
+    """The epochs of a run so far, living or dead."""
+    return as_run(run).history()
+
+
+def as_run(run: str | Path | RunDir) -> RunDir:
+    """The run folder at a path."""
+    return run if isinstance(run, RunDir) else runs.find_run(run)

@@ -1,0 +1,90 @@
+"""What a person sees while it trains: a row per epoch, and a bar with the time left.
+
+Everything goes to standard error. Without a terminal there is no bar, only plain lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from espalier.records import EpochRow, History
+from espalier.report.text import epoch_header, epoch_line
+
+
+class Screen:
+    """Watches a run for a person at a terminal, or for a log file."""
+
+    def __init__(self, console: Console, progress: Progress | None) -> None:
+        self.console = console
+        self.progress = progress
+        self._scan: TaskID | None = None
+        self._steps: TaskID | None = None
+        self._header_shown = False
+
+    def line(self, text: str) -> None:
+        """A line above the bar, as it stands: no markup, no wrapping of tables."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def on_scan(self, done: int, total: int) -> None:
+        """Photographs are being read."""
+        if self.progress is None:
+            return
+        if self._scan is None:
+            self._scan = self.progress.add_task("reading photographs", total=total)
+        self.progress.update(self._scan, completed=done, total=total)
+        if done >= total:
+            self.progress.remove_task(self._scan)
+            self._scan = None
+
+    def on_note(self, text: str) -> None:
+        """Print it."""
+        self.line(text)
+
+    def on_stage(self, name: str, index: int, count: int, summary: str) -> None:
+        """Print what trains from here on."""
+        self.line(f"stage {index + 1} of {count}, {name}: {summary}")
+        if not self._header_shown:
+            self.line(epoch_header())
+            self._header_shown = True
+
+    def on_step(self, done: int, total: int, loss: float | None) -> None:
+        """Move the bar."""
+        if self.progress is None:
+            return
+        if self._steps is None:
+            # Started at what is done, so that a resumed run does not promise the past's pace.
+            self._steps = self.progress.add_task("training", total=total, completed=done - 1)
+        self.progress.update(self._steps, completed=done, total=total)
+
+    def on_epoch(self, row: EpochRow, history: History) -> None:
+        """Print the row."""
+        self.line(epoch_line(row))
+
+
+@contextmanager
+def open_screen() -> Iterator[Screen]:
+    """A screen on standard error; its bar disappears at the end."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield Screen(console, None)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield Screen(console, progress)

@@ -1,0 +1,1 @@
+"""Photographs in: sources, catalog, split, balance, transforms and the loader."""

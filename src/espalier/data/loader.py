@@ -1,0 +1,223 @@
+"""Batches of pixels from threads: in a fixed order, reproducible, never more than a few ahead.
+
+Threads and not processes: decoding, warping and colour all release the interpreter's lock, threads
+start at once, and nothing is copied between them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from espalier.data.images import read_image
+from espalier.data.transforms import Transform
+from espalier.errors import DataError, UnreadableImageError
+from espalier.records import Sample
+
+_CHUNK = 4
+_BATCHES_AHEAD = 2
+
+
+class Batch(NamedTuple):
+    """Images and what they are.
+
+    Attributes:
+        images: uint8 [B, 3, H, W], channels last in memory.
+        labels: Class indices, int64 [B]; -1 where an image has no known label.
+        positions: Indices into the loader's samples, int64 [B].
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    positions: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Draw:
+    """One image of an epoch: which sample, and the how-manieth time this epoch draws it."""
+
+    position: int
+    repeat: int
+
+
+class Loader:
+    """Reads and transforms samples in batches.
+
+    What is drawn for an image depends on the seed, the epoch, its ``sample_id`` and how often the
+    epoch has drawn it before; not on threads, batch size or its place in the order.
+
+    Args:
+        samples: What positions refer to.
+        class_index: Label to index; a sample without a label, or with one not in here, gets -1.
+        transform: One of ``transforms``; it is called from several threads at once.
+        batch: Images per batch.
+        workers: Threads that read and transform; 0 does it in the calling thread.
+        seed: Of everything random.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        class_index: Mapping[str, int],
+        transform: Transform,
+        *,
+        batch: int,
+        workers: int,
+        seed: int,
+    ) -> None:
+        self.samples = tuple(samples)
+        self.transform = transform
+        self.batch = batch
+        self.workers = workers
+        self.seed = seed
+        self.labels = np.array(
+            [class_index.get(sample.label or "", -1) for sample in self.samples], dtype=np.int64
+        )
+
+    def epoch(
+        self, order: npt.NDArray[np.int64], epoch: int, start_batch: int = 0
+    ) -> Iterator[Batch]:
+        """Training batches in the given order of positions, from ``start_batch`` on.
+
+        A single image left over joins the batch before it, because batch normalisation cannot
+        train on one image; ``batch_count`` counts in the same way. Starting later yields exactly
+        the later batches of the whole epoch.
+
+        Raises:
+            DataError: A file cannot be read any more.
+        """
+        bounds = batch_bounds(len(order), self.batch, join_last=True)
+        return self._batches(order, epoch, bounds[start_batch:])
+
+    def in_order(self) -> Iterator[Batch]:
+        """Every sample once, in its own order; the last batch may be short.
+
+        Raises:
+            DataError: A file cannot be read any more.
+        """
+        bounds = batch_bounds(len(self.samples), self.batch, join_last=False)
+        return self._batches(np.arange(len(self.samples), dtype=np.int64), 0, bounds)
+
+    def _batches(
+        self, order: npt.NDArray[np.int64], epoch: int, bounds: Sequence[tuple[int, int]]
+    ) -> Iterator[Batch]:
+        # OpenCV's own threads would compete with ours for the same cores.
+        cv2.setNumThreads(1)
+        repeats = count_repeats(order)
+        draws = [_Draw(int(p), int(r)) for p, r in zip(order, repeats, strict=True)]
+        chosen = (draws[start:stop] for start, stop in bounds)
+        if self.workers == 0:
+            return (self._read_here(batch, epoch) for batch in chosen)
+        return self._read_ahead(chosen, epoch)
+
+    def _read_here(self, draws: Sequence[_Draw], epoch: int) -> Batch:
+        pixels = self._space(draws)
+        self._fill(pixels, draws, epoch)
+        return self._finish(pixels, draws)
+
+    def _read_ahead(self, batches: Iterator[Sequence[_Draw]], epoch: int) -> Iterator[Batch]:
+        """Batches in order, read by threads that stay a few batches ahead."""
+        ahead = _BATCHES_AHEAD + self.workers * _CHUNK // self.batch
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="espalier-loader")
+        waiting: deque[tuple[Callable[[], Batch], list[Future[None]]]] = deque()
+        try:
+            for draws in batches:
+                waiting.append(self._submit(pool, draws, epoch))
+                if len(waiting) > ahead:
+                    yield _collect(*waiting.popleft())
+            while waiting:
+                yield _collect(*waiting.popleft())
+        finally:
+            # Also on an error, on Ctrl-C and when the caller leaves the loop early.
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _submit(
+        self, pool: ThreadPoolExecutor, draws: Sequence[_Draw], epoch: int
+    ) -> tuple[Callable[[], Batch], list[Future[None]]]:
+        pixels = self._space(draws)
+        jobs = [
+            pool.submit(self._fill, pixels[i : i + _CHUNK], draws[i : i + _CHUNK], epoch)
+            for i in range(0, len(draws), _CHUNK)
+        ]
+        return lambda: self._finish(pixels, draws), jobs
+
+    def _space(self, draws: Sequence[_Draw]) -> npt.NDArray[np.uint8]:
+        side = self.transform.imgsz
+        return np.empty((len(draws), side, side, 3), dtype=np.uint8)
+
+    def _fill(self, pixels: npt.NDArray[np.uint8], draws: Sequence[_Draw], epoch: int) -> None:
+        """Read and transform each draw into its row of ``pixels`` [n, H, W, 3]."""
+        for row, draw in zip(pixels, draws, strict=True):
+            sample = self.samples[draw.position]
+            image = _read(sample, self.transform.at_least)
+            row[:] = self.transform(image, image_rng(self.seed, epoch, sample, draw.repeat))
+
+    def _finish(self, pixels: npt.NDArray[np.uint8], draws: Sequence[_Draw]) -> Batch:
+        positions = np.array([draw.position for draw in draws], dtype=np.int64)
+        return Batch(
+            images=torch.from_numpy(pixels).permute(0, 3, 1, 2),
+            labels=torch.from_numpy(self.labels[positions]),
+            positions=torch.from_numpy(positions),
+        )
+
+
+def batch_count(images: int, batch: int) -> int:
+    """Batches that ``Loader.epoch`` makes of so many draws."""
+    return len(batch_bounds(images, batch, join_last=True))
+
+
+def batch_bounds(images: int, batch: int, *, join_last: bool) -> list[tuple[int, int]]:
+    """First and one past the last image of each batch.
+
+    Args:
+        images: How many in all.
+        batch: Images per batch; the last one may have fewer.
+        join_last: A single image left over makes the batch before it one larger.
+    """
+    starts = list(range(0, images, batch))
+    if join_last and batch > 1 and images > batch and images % batch == 1:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], images], strict=True)) if starts else []
+
+
+def count_repeats(order: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """For each place in an order, how often its value came before."""
+    ranked = np.argsort(order, kind="stable")
+    grouped = order[ranked]
+    first = np.searchsorted(grouped, grouped, side="left")
+    repeats = np.empty(len(order), dtype=np.int64)
+    repeats[ranked] = np.arange(len(order)) - first
+    return repeats
+
+
+def image_rng(seed: int, epoch: int, sample: Sample, repeat: int) -> np.random.Generator:
+    """The random numbers of one draw of one image, the same on every machine."""
+    key = f"{seed}/{epoch}/{repeat}/{sample.sample_id}".encode()
+    digest = hashlib.blake2b(key, digest_size=16).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
+
+
+def _read(sample: Sample, at_least: int) -> npt.NDArray[np.uint8]:
+    try:
+        return read_image(sample.path, at_least=at_least)
+    except UnreadableImageError as error:
+        raise DataError(
+            f"{sample.path} was readable when the catalog was made and is not now: {error.message}",
+            hint="put the file back, or start a new run, which leaves unreadable files out",
+        ) from error
+
+
+def _collect(finish: Callable[[], Batch], jobs: Sequence[Future[None]]) -> Batch:
+    """Wait for the parts of one batch; what went wrong in a thread is raised here."""
+    for job in jobs:
+        job.result()
+    return finish()

@@ -1,0 +1,1 @@
+"""Judging a trained classifier: predictions, scores, and how sure they are."""

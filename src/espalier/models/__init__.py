@@ -1,0 +1,1 @@
+"""Networks: a timm backbone with a head of ours, its weights, its stages, its checkpoints."""

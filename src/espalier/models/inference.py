@@ -1,0 +1,88 @@
+"""Run a classifier over batches of stored pixels: the one place that turns pixels into logits."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+
+class PixelBatch(Protocol):
+    """What a loader yields: uint8 images [B, 3, H, W] and their positions in the sample list."""
+
+    @property
+    def images(self) -> Tensor:
+        """uint8 [B, 3, H, W]."""
+
+    @property
+    def positions(self) -> Tensor:
+        """int64 [B]."""
+
+
+class Normalizer(nn.Module):
+    """Turns uint8 pixels into what a backbone was trained on: ``(x / 255 - mean) / std``.
+
+    Once per batch and on the device, because it costs 0.4 ms per image on the host.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("scale", 1 / (255 * torch.tensor(std).view(1, 3, 1, 1)))
+        self.register_buffer("shift", -(torch.tensor(mean) / torch.tensor(std)).view(1, 3, 1, 1))
+        self.scale: Tensor
+        self.shift: Tensor
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Float images [B, 3, H, W] from uint8 ones, in the same memory format."""
+        return torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale)
+
+
+def memory_format(channels_last: bool) -> torch.memory_format:
+    """The layout of images and weights that the recipe chose."""
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
+    """Mixed precision as in training, so that a prediction is what validation saw.
+
+    A CPU has no useful fp16, so an fp16 run is predicted there in fp32.
+    """
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    if dtype is None or (dtype is torch.float16 and device.type == "cpu"):
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=dtype)
+
+
+@torch.inference_mode()
+def predict_logits(
+    model: nn.Module,
+    batches: Iterable[PixelBatch],
+    count: int,
+    *,
+    normalizer: Normalizer,
+    device: torch.device,
+    precision: str,
+    channels_last: bool,
+) -> npt.NDArray[np.float32]:
+    """Logits [count, K] in sample order, each sample once; the model is left in its mode."""
+    was_training = model.training
+    model.eval()
+    rows: list[npt.NDArray[np.float32]] = []
+    places: list[npt.NDArray[np.int64]] = []
+    layout = memory_format(channels_last)
+    for batch in batches:
+        pixels = batch.images.to(device, non_blocking=True)
+        with autocast(device, precision):
+            logits = model(normalizer(pixels).contiguous(memory_format=layout))
+        rows.append(logits.float().cpu().numpy())
+        places.append(batch.positions.numpy())
+    model.train(was_training)
+    found = np.concatenate(rows)
+    ordered = np.empty((count, found.shape[1]), dtype=np.float32)
+    ordered[np.concatenate(places)] = found
+    return ordered

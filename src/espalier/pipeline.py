@@ -1,0 +1,491 @@
+"""The whole job, in order: photographs -> catalog -> recipe -> run folder -> training -> scores.
+
+This is the place where the parts meet; each part is in a package of its own, and none of them
+knows its siblings. Everything a command does is a function here, so the Python API is the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from espalier import environment, runs
+from espalier.data.balance import class_weights, epoch_order, write_class_weights
+from espalier.data.catalog import build_catalog, build_labelled, read_catalog, write_catalog
+from espalier.data.manifests import write_manifest as write_manifest_file
+from espalier.data.sources import find_images, inspect_files
+from espalier.errors import CheckpointError, DataError
+from espalier.evaluate.evaluation import Evaluation, evaluate_predictions, write_predictions
+from espalier.evaluate.predictor import Predictor
+from espalier.models.build import Classifier, KeyReport, build_model, model_facts
+from espalier.models.checkpoints import load_checkpoint, rebuild_model
+from espalier.recipe.load import dump_yaml
+from espalier.recipe.resolve import resolve
+from espalier.recipe.schema import Recipe
+from espalier.records import (
+    SPLITS,
+    Catalog,
+    EpochRow,
+    History,
+    Machine,
+    Predictions,
+    Sample,
+    Split,
+)
+from espalier.report.batch import contact_sheet
+from espalier.report.compare import compare_runs
+from espalier.report.confusion import draw_confusion
+from espalier.report.curves import draw_curves
+from espalier.report.schedule import draw_schedule
+from espalier.report.text import header_lines
+from espalier.runs import RunDir
+from espalier.train.devices import detect_machine, measure_precisions, open_fabric
+from espalier.train.estimate import StageEstimate, estimate_stages
+from espalier.train.interrupts import Interrupts
+from espalier.train.loop import fit
+from espalier.train.memory import explain_memory
+from espalier.train.resume import (
+    check_changes,
+    check_label_mapping,
+    load_state,
+    rewind_logs,
+    take_up,
+)
+from espalier.train.schedules import planned_rates, stage_plan
+from espalier.train.session import Job, build_loaders, probe_size
+from espalier.train.state import State, stopper_for
+from espalier.train.tensorboard import TensorBoardWatch, require_tensorboard
+from espalier.train.watch import Several, Unwatched, Watch
+
+Progress = Callable[[int, int], None]
+PREVIEW = 16
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything decided, nothing trained yet."""
+
+    recipe: Recipe
+    catalog: Catalog
+    machine: Machine
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training run came to.
+
+    Attributes:
+        run: The run folder.
+        val: Scores of the best weights on validation; None where there are no such images.
+        test: The same on the test split, which training never looked at.
+        seconds: Wall time, from the start of the command where that is known.
+        cpu_seconds: Of this process, all threads.
+        ended: Why training ended.
+    """
+
+    run: RunDir
+    val: Evaluation | None
+    test: Evaluation | None
+    seconds: float
+    cpu_seconds: float
+    ended: str
+    history: History = field(default_factory=lambda: History(()))
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``train --json`` prints."""
+        best = self.history.best
+        return {
+            "run": str(self.run.path),
+            "val": self.val.to_json() if self.val else None,
+            "test": self.test.to_json() if self.test else None,
+            "seconds": round(self.seconds, 2),
+            "cpu_seconds": round(self.cpu_seconds, 2),
+            "epochs": len(self.history.rows),
+            "best_epoch": best.epoch if best else None,
+            "ended": self.ended,
+        }
+
+
+def train(
+    recipe: Recipe, *, watch: Watch | None = None, progress: Progress | None = None
+) -> TrainResult:
+    """Train a classifier as the recipe says, and judge its best weights on the test split.
+
+    Args:
+        recipe: As ``load_recipe`` gives it; what is open in it is decided here.
+        watch: Told what happens while it trains.
+        progress: Told ``(done, total)`` while photographs are read.
+    """
+    watch = watch or Unwatched()
+    if recipe.logging.tensorboard:
+        require_tensorboard()
+    prepared = prepare(recipe, note=watch.on_note, progress=progress)
+    model, report = build_model(
+        prepared.recipe.model,
+        len(prepared.catalog.classes),
+        imgsz=largest_imgsz(prepared.recipe),
+    )
+    run = open_run(prepared)
+    with run.locked():
+        if report is not None:
+            watch.on_note(str(report))
+        job = make_job(prepared, run, model, watch)
+        write_what_is_known(job, prepared, report)
+        state = State(stopper_for(recipe.stages[0], recipe.early_stopping))
+        return run_and_judge(job, state)
+
+
+def prepare(
+    recipe: Recipe, *, note: Callable[[str], None] | None = None, progress: Progress | None = None
+) -> Prepared:
+    """Read the photographs, make the split, and decide everything that is still open."""
+    machine = detect_machine()
+    catalog = catalog_of(recipe, progress)
+    resolved = resolve(
+        recipe,
+        machine=machine,
+        catalog_counts=catalog.counts("train"),
+        facts_of=model_facts,
+        measure=measure_precisions,
+    )
+    lines = header_lines(environment.versions(), machine.device_name, catalog)
+    for line in [*lines, *catalog.notes]:
+        if note is not None:
+            note(line)
+    data = resolved.data.model_copy(
+        update={"classes": catalog.classes, "source": absolute_source(catalog.source)}
+    )
+    return Prepared(resolved.model_copy(update={"data": data}), catalog, machine)
+
+
+def catalog_of(recipe: Recipe, progress: Progress | None = None) -> Catalog:
+    """The catalog of the recipe's photographs."""
+    data = recipe.data
+    if data.source is None:
+        raise DataError(
+            "no photographs were named: a folder of class folders, a CSV or Parquet manifest, "
+            "or torchvision:NAME is wanted",
+            hint="espalier train PHOTOS, or espalier demo",
+        )
+    earlier = runs.find_run(data.split_from).catalog_file if data.split_from else None
+    return build_catalog(
+        data.source,
+        root=data.root,
+        classes=data.classes,
+        val_share=data.val_share,
+        test_share=data.test_share,
+        group_by=data.group_by,
+        split_from=earlier,
+        seed=recipe.training.seed,
+        progress=progress,
+    )
+
+
+def absolute_source(source: str) -> str:
+    """The source so that the recipe works from any folder."""
+    return source if source.startswith("torchvision:") else str(Path(source).resolve())
+
+
+def largest_imgsz(recipe: Recipe) -> int:
+    """The largest resolution of any stage: models with fixed positions are built for it."""
+    return max(cast(int, stage.imgsz) for stage in recipe.stages)
+
+
+def open_run(prepared: Prepared) -> RunDir:
+    """Make the run folder the recipe asks for, and say in it where the diagnostics go."""
+    logging = prepared.recipe.logging
+    run = runs.create_run(Path(logging.out), logging.name)
+    diagnostics = runs.choose_diagnostics(run)
+    environment.write(run, prepared.machine, prepared.recipe, diagnostics)
+    return run
+
+
+def make_job(prepared: Prepared, run: RunDir, model: Classifier, watch: Watch) -> Job:
+    """Put together what the loop needs; the pictures and TensorBoard watch, too."""
+    recipe, catalog = prepared.recipe, prepared.catalog
+    weighting = recipe.class_weighting
+    weights = class_weights(
+        list(catalog.counts("train").values()),
+        weighting.strategy,
+        cap=weighting.cap,
+        beta=weighting.beta,
+    )
+    watches: list[Watch] = [watch]
+    if recipe.logging.curves:
+        watches.append(CurvesWatch(run))
+    if recipe.logging.tensorboard:
+        watches.append(TensorBoardWatch(run.tensorboard))
+    return Job(recipe, catalog, run, model, weights, open_fabric(recipe), Several(*watches))
+
+
+def write_what_is_known(job: Job, prepared: Prepared, report: KeyReport | None) -> None:
+    """Put recipe, catalog, class weights and a picture of the first batch on record."""
+    run, recipe, catalog = job.run, job.recipe, job.catalog
+    runs.write_text(run.recipe_file, dump_yaml(recipe))
+    write_catalog(catalog, run.catalog_file)
+    counts = list(catalog.counts("train").values())
+    write_class_weights(run.class_weights_file, catalog.classes, counts, job.class_weights)
+    contact_sheet(*first_images(job), run.train_batch)
+    if report is not None:
+        environment.add(run, {"weights": report.to_json()})
+
+
+def first_images(job: Job) -> tuple[npt.NDArray[np.uint8], list[str]]:
+    """The first training images [N, H, W, 3] as the network will see them, and their classes."""
+    train, _, _ = build_loaders(job, job.stages[0])
+    labels = [job.class_index[cast(str, sample.label)] for sample in job.train]
+    order = epoch_order(
+        labels, job.recipe.class_weighting.sampler, seed=job.recipe.training.seed, epoch=0
+    )
+    batch = next(iter(train.epoch(order[:PREVIEW], 0)))
+    pixels = batch.images.permute(0, 2, 3, 1).numpy()[:PREVIEW]
+    return pixels, [job.catalog.classes[i] for i in batch.labels.tolist()][:PREVIEW]
+
+
+class CurvesWatch(Unwatched):
+    """Redraws ``curves.png`` after every epoch."""
+
+    def __init__(self, run: RunDir) -> None:
+        self.run = run
+
+    def on_epoch(self, row: EpochRow, history: History) -> None:
+        """Draw the run as far as it has come."""
+        draw_curves(history, self.run.curves)
+
+
+def run_and_judge(
+    job: Job, state: State, optimizer_state: Mapping[str, Any] | None = None
+) -> TrainResult:
+    """Train to the end, then judge the best weights on validation and test."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    with (
+        Interrupts(job.recipe.training.time_limit) as interrupts,
+        explain_memory(job),
+    ):
+        fit(job, state, interrupts, optimizer_state)
+    evaluations = judge(job)
+    return TrainResult(
+        run=job.run,
+        val=evaluations.get("val"),
+        test=evaluations.get("test"),
+        seconds=time.perf_counter() - wall,
+        cpu_seconds=time.process_time() - cpu,
+        ended=state.ended,
+        history=job.run.history(),
+    )
+
+
+def judge(job: Job) -> dict[str, Evaluation]:
+    """Evaluate the best weights on validation and test; write predictions and the picture."""
+    predictor = Predictor(job.run)
+    found: dict[str, Evaluation] = {}
+    for split in ("val", "test"):
+        samples = job.catalog.in_split(split)
+        if samples:
+            predictions = predictor.predict(samples)
+            write_predictions(job.run.predictions(split), predictions)
+            found[split] = evaluate_predictions(predictions, split)
+    if found:
+        shown = found.get("test") or found["val"]
+        draw_confusion(shown.confusion, job.catalog.classes, job.run.confusion_matrix)
+    return found
+
+
+def resume(
+    run: RunDir, recipe: Recipe, *, epochs: int | None = None, watch: Watch | None = None
+) -> TrainResult:
+    """Continue a run exactly where its last checkpoint stands, or extend a finished one.
+
+    Args:
+        run: The run folder.
+        recipe: Its recipe with the changes that are asked for; ``run.recipe()`` for none.
+        epochs: Epochs the run shall have in all; None: as planned.
+        watch: Told what happens.
+
+    Raises:
+        ResumeError: A value was changed that cannot change, or there is nothing left to do.
+        RunError: Another process trains in this run.
+    """
+    watch = watch or Unwatched()
+    with run.locked():
+        old = run.recipe()
+        check_changes(old, recipe)
+        checkpoint, state = load_state(run)
+        recipe = take_up(recipe, state, run, epochs)
+        catalog = read_catalog(run.require(run.catalog_file))
+        check_label_mapping(run, checkpoint, catalog.classes)
+        job = make_job(
+            Prepared(recipe, catalog, detect_machine()), run, rebuild_model(checkpoint), watch
+        )
+        rewind_logs(run, state)
+        runs.write_text(run.recipe_file, dump_yaml(recipe))
+        environment.add_command(run)
+        watch.on_note(f"resumed at step {state.step} (epoch {state.epoch + 1})")
+        return run_and_judge(job, state, checkpoint)
+
+
+def evaluate(run: RunDir, data: str | None = None, *, device: str = "auto") -> list[Evaluation]:
+    """Judge a run's best weights on its own validation and test images, or on other ones.
+
+    Args:
+        run: The run folder.
+        data: A folder of class folders or a manifest; its classes must be those of the run. Where
+            it has splits of its own, only its test (else validation) images are judged.
+        device: Where to compute.
+    """
+    predictor = Predictor(run, device)
+    if data is None:
+        catalog = read_catalog(run.require(run.catalog_file))
+        chosen = {split: catalog.in_split(split) for split in ("val", "test")}
+    else:
+        labelled = build_labelled(data, root=None, classes=predictor.classes, progress=None)
+        chosen = {Path(data).name: labelled.in_split("test")}
+    found = []
+    for name, samples in chosen.items():
+        if samples:
+            predictions = predictor.predict(samples)
+            write_predictions(run.path / "predictions" / f"{name}.parquet", predictions)
+            found.append(evaluate_predictions(predictions, name))
+    if found:
+        draw_confusion(found[-1].confusion, predictor.classes, confusion_file(run, data))
+    return found
+
+
+def confusion_file(run: RunDir, data: str | None) -> Path:
+    """Other data get a picture of their own: that of the run stays."""
+    if data is None:
+        return run.confusion_matrix
+    return run.path / f"confusion_matrix_{Path(data).name}.png"
+
+
+def predict(
+    run: RunDir | Path | str, images: Sequence[str], *, device: str = "auto"
+) -> tuple[Predictions, tuple[Sample, ...]]:
+    """Classify image files, folders and globs.
+
+    Returns:
+        The predictions, and the files that could not be read, each with its reason.
+    """
+    predictor = Predictor(run, device)
+    samples = inspect_files(find_images(images))
+    readable = [sample for sample in samples if sample.status == "ok"]
+    return predictor.predict(readable), tuple(s for s in samples if s.status == "unreadable")
+
+
+def plot(path: Path, output: Path | None = None) -> Path:
+    """Draw the curves of a run folder, or of the history inside a checkpoint file.
+
+    Returns:
+        The picture: ``output``, else ``curves.png`` in the run, else beside the checkpoint.
+
+    Raises:
+        CheckpointError: The checkpoint holds no history.
+    """
+    if path.is_file():
+        picture = output or path.with_name(f"{path.stem}-curves.png")
+        draw_curves(history_in(path), picture)
+    else:
+        run = runs.find_run(path)
+        picture = output or run.curves
+        draw_curves(run.history(), picture)
+    return picture
+
+
+def history_in(checkpoint_file: Path) -> History:
+    """The history that a checkpoint carries.
+
+    Raises:
+        CheckpointError: It carries none, as old checkpoints do not.
+    """
+    checkpoint = load_checkpoint(checkpoint_file)
+    rows = tuple(runs.epoch_row(row) for row in checkpoint.get("state", {}).get("rows", ()))
+    if not rows:
+        raise CheckpointError(
+            f"{checkpoint_file} holds no history: it was saved before the first epoch ended, "
+            "or by a version that kept none; its weights can still be used",
+            hint=f"espalier predict {checkpoint_file} IMAGES",
+        )
+    recipe = Recipe.model_validate_json(checkpoint["recipe"])
+    return History(
+        rows, runs.stage_spans(recipe, rows), checkpoint_file.stem, runs.run_facts(recipe)
+    )
+
+
+def compare(paths: Sequence[Path], output: Path) -> list[History]:
+    """Lay runs (or checkpoint files) side by side in one picture; one run by its stages."""
+    histories = [history_in(p) if p.is_file() else runs.find_run(p).history() for p in paths]
+    compare_runs(histories, output)
+    return histories
+
+
+def write_manifest(catalog: Catalog, path: Path) -> None:
+    """Write the readable images as a manifest ``path,label,split,group``.
+
+    Raises:
+        DataError: The file exists already.
+    """
+    if path.exists():
+        raise DataError(f"{path} exists, and nothing is overwritten", hint="-o another-name.csv")
+    write_manifest_file(catalog.samples, path)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a recipe would do: data, stages, cost. Nothing was trained, no run folder made."""
+
+    recipe: Recipe
+    catalog: Catalog
+    stages: tuple[StageEstimate, ...]
+    picture: Path
+    device: str
+
+    @property
+    def seconds(self) -> float:
+        """Of all stages, as estimated."""
+        return sum(stage.seconds for stage in self.stages)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``train --dry-run --json`` prints."""
+        return {
+            "counts": {split: self.catalog.counts(split) for split in SPLITS},
+            "unreadable": len(self.catalog.unreadable),
+            "stages": [dataclasses.asdict(stage) for stage in self.stages],
+            "seconds": round(self.seconds, 1),
+            "picture": str(self.picture),
+            "recipe": self.recipe.model_dump(mode="json"),
+        }
+
+
+def plan(
+    recipe: Recipe,
+    picture: Path,
+    *,
+    watch: Watch | None = None,
+    progress: Progress | None = None,
+) -> Plan:
+    """Decide everything, draw the planned learning rates, and time two steps of each stage."""
+    watch = watch or Unwatched()
+    prepared = prepare(recipe, note=watch.on_note, progress=progress)
+    resolved, catalog = prepared.recipe, prepared.catalog
+    section = resolved.model.model_copy(update={"weights": "none"})
+    model, _ = build_model(section, len(catalog.classes), imgsz=largest_imgsz(resolved))
+    images = len(catalog.in_split("train"))
+    estimates = estimate_stages(
+        resolved,
+        model,
+        train_images=images,
+        judged_images=len(catalog.in_split("val")) + probe_size(images),
+    )
+    plans = [
+        stage_plan(resolved, stage, estimate.steps // stage.epochs)
+        for stage, estimate in zip(resolved.stages, estimates, strict=True)
+    ]
+    draw_schedule(planned_rates(plans), runs.stage_spans(resolved), picture)
+    return Plan(resolved, catalog, tuple(estimates), picture, prepared.machine.device_name)

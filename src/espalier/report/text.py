@@ -1,0 +1,318 @@
+"""What a person reads at a terminal or in a log: plain text of at most 80 columns.
+
+Every function returns text and prints nothing. What comes from other parts is described by
+protocols here, so that this part needs none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from rich.cells import cell_len
+
+from espalier.metrics import ClassScore
+from espalier.records import SPLITS, Catalog, EpochRow, History, Score, counts_line
+from espalier.report.names import shorten
+from espalier.report.numbers import clock, duration, millions, plain, rate_text, score_text, size
+from espalier.report.reading import comparison_rows, gap_points
+from espalier.report.tables import table
+from espalier.runs import RunDir
+
+MOST_UNREADABLE = 5
+WORST_CLASSES = 3
+METRIC_NAMES = {
+    "macro_f1": "macro-F1",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+}
+EPOCH_COLUMNS = (
+    ("stage", -9),
+    ("epoch", 5),
+    ("loss", 6),
+    ("val loss", 8),
+    ("val acc", 7),
+    ("macro-F1", 8),
+    ("gap", 5),
+    ("lr", 7),
+    ("time", 6),
+)
+BYTES_PER_PARAMETER = 4
+
+
+class Judged(Protocol):
+    """Scores of one split, as ``evaluate`` gives them."""
+
+    @property
+    def split(self) -> str:
+        """What was judged."""
+
+    @property
+    def images(self) -> int:
+        """How many."""
+
+    @property
+    def scores(self) -> Mapping[str, Score]:
+        """By name of the metric."""
+
+    @property
+    def per_class(self) -> Sequence[ClassScore]:
+        """In the order of the mapping."""
+
+
+class ModelRow(Protocol):
+    """One backbone in a list."""
+
+    @property
+    def name(self) -> str:
+        """As timm calls it."""
+
+    @property
+    def parameters(self) -> int:
+        """Of the backbone."""
+
+    @property
+    def imgsz(self) -> int:
+        """Pixels its weights were trained on."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether this machine can train it."""
+
+
+class StagePlan(Protocol):
+    """What one stage will do, as an estimate gives it."""
+
+    @property
+    def name(self) -> str:
+        """Of the stage."""
+
+    @property
+    def epochs(self) -> int:
+        """As planned."""
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps."""
+
+    @property
+    def imgsz(self) -> int:
+        """Pixels across."""
+
+    @property
+    def trainable(self) -> int:
+        """Parameters that learn."""
+
+    @property
+    def lr(self) -> float:
+        """Peak rate of the head."""
+
+    @property
+    def backbone_lr(self) -> float:
+        """Peak rate of the backbone; 0 while frozen."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it should take."""
+
+
+def header_lines(versions: Mapping[str, str], device: str, catalog: Catalog) -> list[str]:
+    """Versions, device, images per split with their imbalance, and what could not be read."""
+    named = ", ".join(f"{name} {version}" for name, version in versions.items())
+    lines = [f"{named}; {device}" if named else device]
+    for split in SPLITS:
+        lines.append(f"{split:<5}  {counts_line(catalog.counts(split))}")
+    return lines + _unreadable_lines(catalog)
+
+
+def _unreadable_lines(catalog: Catalog) -> list[str]:
+    broken = catalog.unreadable
+    if not broken:
+        return []
+    lines = [f"{len(broken):,} of {len(catalog.samples):,} files cannot be read, left out:"]
+    lines += [f"  {sample.path}: {sample.reason}" for sample in broken[:MOST_UNREADABLE]]
+    if len(broken) > MOST_UNREADABLE:
+        lines.append(f"  and {len(broken) - MOST_UNREADABLE:,} more, in catalog.csv")
+    return lines
+
+
+def epoch_header() -> str:
+    """The heads over ``epoch_line``."""
+    return _epoch_cells([name for name, _ in EPOCH_COLUMNS])
+
+
+def epoch_line(row: EpochRow) -> str:
+    """One epoch on one line; a star marks the best so far, the gap is in points."""
+    cells = [
+        shorten(row.stage, 9),
+        str(row.epoch),
+        plain(row.train_loss),
+        plain(row.val_loss),
+        plain(row.val_accuracy),
+        plain(row.val_macro_f1),
+        plain(gap_points(row), "+.1f"),
+        rate_text(row.learning_rate),
+        clock(row.seconds),
+    ]
+    return _epoch_cells(cells) + (" *" if row.best else "")
+
+
+def _epoch_cells(cells: Sequence[str]) -> str:
+    widths = [width for _, width in EPOCH_COLUMNS]
+    return "  ".join(
+        cell + " " * (-width - cell_len(cell)) if width < 0 else cell.rjust(width)
+        for cell, width in zip(cells, widths, strict=True)
+    )
+
+
+def scores_table(scores: Mapping[str, Mapping[str, Score]]) -> str:
+    """Per split: ``0.934 [0.913, 0.951]`` for each metric, macro-F1 first."""
+    present = {key for of_split in scores.values() for key in of_split}
+    keys = [key for key in METRIC_NAMES if key in present] + sorted(present - set(METRIC_NAMES))
+    heads = ["", *(METRIC_NAMES.get(key, key) for key in keys)]
+    rows = [
+        [name, *(score_text(of_split[key]) if key in of_split else "-" for key in keys)]
+        for name, of_split in scores.items()
+    ]
+    bracketed = any(s.low is not None for of_split in scores.values() for s in of_split.values())
+    note = "\nin brackets: 95 % interval, by resampling the images" if bracketed else ""
+    return table(heads, rows) + note
+
+
+def worst_first(scores: Sequence[ClassScore]) -> list[ClassScore]:
+    """Lowest F1 first; classes without images last, nothing is known of them."""
+    return sorted(scores, key=lambda score: (score.support == 0, score.f1, score.name))
+
+
+def per_class_table(scores: Sequence[ClassScore]) -> str:
+    """Precision, recall, F1 and images of each class, worst first."""
+    rows = [
+        [s.name, plain(s.f1), plain(s.precision), plain(s.recall), f"{s.support:,}"]
+        if s.support
+        else [s.name, "-", "-", "-", "0"]
+        for s in worst_first(scores)
+    ]
+    return table(["class, worst first", "F1", "precision", "recall", "images"], rows)
+
+
+def comparison_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """``comparison_rows`` as a table: a line per run, or per stage with its gain."""
+    what = "stage" if rows and "stage" in rows[0] else "run"
+    heads = [what, "macro-F1", "at epoch", "accuracy", "final gap", "time", "epochs"]
+    lines = [
+        [
+            str(row[what]),
+            plain(row["macro_f1"]),
+            str(row["best_epoch"]),
+            plain(row["accuracy"]),
+            f"{plain(row['gap_points'], '+.1f')} {row['verdict']}",
+            clock(row["seconds"]),
+            str(row["epochs"]),
+        ]
+        for row in rows
+    ]
+    if what == "stage":
+        heads.insert(2, "gain")
+        for line, row in zip(lines, rows, strict=True):
+            line.insert(2, plain(row["gain"], "+.3f"))
+    return table(heads, lines)
+
+
+def stage_table(history: History) -> str:
+    """Best score, gain, gap and time of each stage of one run."""
+    return comparison_table(comparison_rows([history]))
+
+
+def plan_table(stages: Sequence[StagePlan]) -> str:
+    """What each stage will do and how long it should take, for a dry run."""
+    rows = [
+        [
+            stage.name,
+            str(stage.epochs),
+            f"{stage.steps:,}",
+            str(stage.imgsz),
+            millions(stage.trainable),
+            rate_text(stage.lr),
+            rate_text(stage.backbone_lr),
+            duration(stage.seconds),
+        ]
+        for stage in stages
+    ]
+    heads = ["stage", "epochs", "steps", "pixels", "trains", "head lr", "backbone", "time"]
+    return table(heads, rows)
+
+
+def split_table(catalog: Catalog) -> str:
+    """Images of each class in train, val and test, and in all."""
+    per_split = [catalog.counts(split) for split in SPLITS]
+    columns = [*per_split, catalog.counts()]
+    rows = [[name, *(f"{counts[name]:,}" for counts in columns)] for name in catalog.classes]
+    rows.append(["all", *(f"{sum(counts.values()):,}" for counts in columns)])
+    lines = [table(["class", *SPLITS, "all"], rows), "", f"train: {counts_line(per_split[0])}"]
+    return "\n".join(lines + _unreadable_lines(catalog))
+
+
+def models_table(rows: Sequence[ModelRow]) -> str:
+    """Backbones with their sizes, and whether this machine can train them."""
+    lines = [
+        [
+            row.name,
+            str(row.imgsz),
+            millions(row.parameters),
+            size(BYTES_PER_PARAMETER * row.parameters),
+            "yes" if row.fits else "no",
+        ]
+        for row in rows
+    ]
+    return table(["model", "pixels", "parameters", "file", "fits here"], lines)
+
+
+def predictions_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Path, label and probability of each image, and the next best classes.
+
+    Args:
+        rows: Each with ``path``, ``label``, ``probability`` and ``top``, a list of mappings with
+            ``label`` and ``probability``, best first.
+    """
+    lines = [
+        [
+            str(row["path"]),
+            str(row["label"]),
+            f"{row['probability']:.3f}",
+            ", ".join(f"{e['label']} {e['probability']:.3f}" for e in row["top"][1:]),
+        ]
+        for row in rows
+    ]
+    heads = ["image", "label", "probability", "next"]
+    if any(line[3] for line in lines):
+        return table(heads, lines, words=(0, 1, 3))
+    return table(heads[:3], [line[:3] for line in lines], words=(0, 1))
+
+
+def closing_lines(
+    run: RunDir, val: Judged | None, test: Judged | None, ended: str, seconds: float
+) -> list[str]:
+    """The last words of a run: scores, worst classes, where things are, what to type next."""
+    judged = [split for split in (val, test) if split is not None]
+    lines = ["", f"{ended or 'finished'}, {duration(seconds)} in all"]
+    if judged:
+        lines += ["", *scores_table({j.split: j.scores for j in judged}).splitlines()]
+        lines += ["", *_worst_lines(judged[-1])]
+    lines += ["", f"run     {run.path}", f"curves  {run.curves}"]
+    if run.best.exists():
+        lines.append(f"best    {run.best} ({size(run.best.stat().st_size)})")
+    lines += [
+        "",
+        "next:",
+        f"  espalier evaluate {run.path}",
+        f"  espalier predict {run.path} IMAGES",
+    ]
+    return lines
+
+
+def _worst_lines(judged: Judged) -> list[str]:
+    known = [score for score in worst_first(judged.per_class) if score.support]
+    return [f"worst classes by F1, {judged.split}:"] + [
+        f"  {score.f1:.3f}  {shorten(score.name, 48)} (images: {score.support:,})"
+        for score in known[:WORST_CLASSES]
+    ]

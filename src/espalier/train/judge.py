@@ -1,0 +1,116 @@
+"""What an epoch was worth: validation, the clean-train probe, and the row that says so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from espalier import metrics
+from espalier.data.loader import Loader
+from espalier.models.inference import predict_logits
+from espalier.records import EpochRow, Predictions
+from espalier.train.session import Job, Session
+from espalier.train.state import State
+
+
+def judge_epoch(job: Job, session: Session, state: State) -> EpochRow:
+    """Validate, measure the probe, move ``state`` past the epoch, and sum it up in a row."""
+    started = time.perf_counter()
+    val = metrics.summary(predict(job, session, session.val))
+    probe = metrics.summary(predict(job, session, session.probe))
+    scores = {**val, "loss": val["loss"]}
+    best = is_best(job.recipe.checkpointing.monitor, scores, state)
+    advance(job, state, scores)
+    totals = state.totals
+    norms = stacked(totals.grad_norms)
+    updates = totals.update_norms
+    row = EpochRow(
+        stage=session.stage.name,
+        stage_index=state.stage_index,
+        epoch=state.epoch,
+        step=state.step,
+        learning_rate=group_rate(session, head=True),
+        backbone_learning_rate=group_rate(session, head=False),
+        train_loss=float(totals.loss) / max(1, totals.images),
+        train_accuracy=float(totals.correct) / max(1, totals.images),
+        probe_loss=probe["loss"],
+        probe_accuracy=probe["accuracy"],
+        val_loss=val["loss"],
+        val_accuracy=val["accuracy"],
+        val_macro_f1=val["macro_f1"],
+        mean_grad_norm=float(norms.mean()),
+        min_grad_norm=float(norms.min()),
+        max_grad_norm=float(norms.max()),
+        mean_update_norm=float(np.mean(updates)) if updates else 0.0,
+        batches=totals.batches,
+        seconds=totals.seconds + time.perf_counter() - started,
+        best=best,
+    )
+    state.rows.append(row)
+    state.begin_epoch()
+    return row
+
+
+def stacked(norms: Sequence[Tensor]) -> Tensor:
+    """All gradient norms of the epoch in one tensor: one read from the device."""
+    return torch.stack([norm.float().cpu() for norm in norms]) if norms else torch.zeros(1)
+
+
+def predict(job: Job, session: Session, loader: Loader) -> Predictions:
+    """Predictions of the model as it stands for all samples of a loader."""
+    samples = loader.samples
+    logits = predict_logits(
+        job.model,
+        loader.in_order(),
+        len(samples),
+        normalizer=session.normalizer,
+        device=job.fabric.device,
+        precision=job.recipe.training.precision,
+        channels_last=cast(bool, job.recipe.training.channels_last),
+    )
+    return Predictions(
+        tuple(sample.sample_id for sample in samples),
+        tuple(sample.path for sample in samples),
+        np.array([job.class_index[cast(str, s.label)] for s in samples], dtype=np.int64),
+        logits,
+        job.catalog.classes,
+    )
+
+
+def signed(monitor: str, scores: dict[str, float]) -> float:
+    """The monitored score so that higher is better."""
+    return -scores["loss"] if monitor == "loss" else scores[monitor]
+
+
+def is_best(monitor: str, scores: dict[str, float], state: State) -> bool:
+    """Whether this is the best epoch so far; keeps the score if it is. NaN never is."""
+    score = signed(monitor, scores)
+    if np.isnan(score) or (state.best_score is not None and score <= state.best_score):
+        return False
+    state.best_score = score
+    return True
+
+
+def advance(job: Job, state: State, scores: dict[str, float]) -> None:
+    """Count the epoch, and let early stopping see its score."""
+    state.epoch += 1
+    state.stage_epoch += 1
+    monitor = job.recipe.early_stopping.monitor
+    # The plateau schedule looks for the same gain as early stopping.
+    state.scores.append(signed(monitor, scores))
+    state.stopped = state.stopper.step(scores[monitor])
+
+
+def group_rate(session: Session, *, head: bool) -> float:
+    """The fastest rate among the head's or the backbone's groups; 0 where none trains."""
+    rates = [
+        float(group["lr"])
+        for group in session.optimizer.param_groups
+        if str(group["name"]).startswith("head") is head
+    ]
+    return max(rates, default=0.0)

@@ -1,0 +1,144 @@
+"""What is written after an epoch, in the order that a kill at any moment forgives.
+
+First the logs, then ``best.pt``, then ``last.pt``: a resumed run starts at ``last.pt``, drops the
+log rows after it and makes them again, so that nothing is lost and nothing stands twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from espalier import runs
+from espalier.models.checkpoints import load_checkpoint, restore_weights, save_checkpoint
+from espalier.records import EpochRow, History
+from espalier.train.session import Job, Session
+from espalier.train.state import State
+
+
+def keep_epoch(job: Job, session: Session, state: State, row: EpochRow) -> None:
+    """Put a finished epoch on record, and tell who watches."""
+    runs.append_row(job.run.train_diagnostics, train_line(row))
+    runs.append_row(job.run.val_diagnostics, val_line(row))
+    runs.write_results(job.run.results_file, state.rows)
+    if row.best and job.recipe.checkpointing.save_best:
+        save_checkpoint(job.run.best, payload(job, session, state))
+    if job.recipe.checkpointing.save_last:
+        if row.best and job.recipe.checkpointing.save_best:
+            same_file(job.run.best, job.run.last)
+        else:
+            save_last(job, session, state)
+    job.watch.on_epoch(row, current_history(job, state))
+
+
+def current_history(job: Job, state: State) -> History:
+    """The run so far, as a picture needs it."""
+    rows = tuple(state.rows)
+    return History(
+        rows, runs.stage_spans(job.recipe, rows), job.run.name, runs.run_facts(job.recipe)
+    )
+
+
+def train_line(row: EpochRow) -> dict[str, Any]:
+    """A line of ``train_diagnostics.jsonl``."""
+    return {
+        "epoch": row.epoch,
+        "step": row.step,
+        "stage": row.stage,
+        "loss": row.train_loss,
+        "accuracy": row.train_accuracy,
+        "learning_rate": row.learning_rate,
+        "backbone_learning_rate": row.backbone_learning_rate,
+        "mean_grad_norm": row.mean_grad_norm,
+        "min_grad_norm": row.min_grad_norm,
+        "max_grad_norm": row.max_grad_norm,
+        "mean_weight_update": row.mean_update_norm,
+        "clean_loss": row.probe_loss,
+        "clean_accuracy": row.probe_accuracy,
+        "batches": row.batches,
+        "seconds": row.seconds,
+    }
+
+
+def val_line(row: EpochRow) -> dict[str, Any]:
+    """A line of ``val_diagnostics.jsonl``."""
+    return {
+        "epoch": row.epoch,
+        "step": row.step,
+        "stage": row.stage,
+        "loss": row.val_loss,
+        "accuracy": row.val_accuracy,
+        "macro_f1": row.val_macro_f1,
+        "learning_rate": row.learning_rate,
+        "best": row.best,
+    }
+
+
+def payload(job: Job, session: Session, state: State) -> dict[str, Any]:
+    """Everything that rebuilds, explains and continues the run."""
+    scaler = job.fabric.strategy.precision.state_dict()
+    return {
+        "format": runs.FORMAT_VERSION,
+        "epoch": state.epoch,
+        "step": state.step,
+        "stage_index": state.stage_index,
+        "model": job.model.state_dict(),
+        "optimizer": session.optimizer.state_dict(),
+        "scaler": scaler,
+        "val_macro_f1": state.rows[-1].val_macro_f1 if state.rows else None,
+        "model_name": job.recipe.model.name,
+        "num_classes": len(job.catalog.classes),
+        "classes": list(job.catalog.classes),
+        "imgsz": session.stage.imgsz,
+        "recipe": job.recipe.model_dump_json(),
+        "history": [val_history(row) for row in state.rows],
+        "state": state.to_plain(),
+    }
+
+
+def val_history(row: EpochRow) -> dict[str, Any]:
+    """A row of the history inside a checkpoint: losses, accuracies, rate, per epoch."""
+    return {
+        "epoch": row.epoch,
+        "stage": row.stage,
+        "train_loss": row.train_loss,
+        "val_loss": row.val_loss,
+        "train_accuracy": row.train_accuracy,
+        "val_accuracy": row.val_accuracy,
+        "val_macro_f1": row.val_macro_f1,
+        "learning_rate": row.learning_rate,
+    }
+
+
+def save_last(job: Job, session: Session, state: State) -> None:
+    """Write ``last.pt`` as things stand, in the middle of an epoch if need be."""
+    save_checkpoint(job.run.last, payload(job, session, state))
+
+
+def same_file(source: Path, target: Path) -> None:
+    """Make ``target`` the same bytes as ``source`` without writing them twice.
+
+    A link is safe because checkpoints are only ever replaced, never written into.
+    """
+    partial = target.with_name(f".{target.stem}.partial{target.suffix}")
+    with contextlib.suppress(FileNotFoundError):
+        partial.unlink()
+    try:
+        os.link(source, partial)
+    except OSError:  # a file system without hard links
+        runs.write_whole(target, lambda place: _copy(source, place))
+        return
+    os.replace(partial, target)
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)
+
+
+def carry_best_weights(job: Job) -> None:
+    """Start the next stage from the best weights so far."""
+    if job.run.best.exists():
+        restore_weights(job.model, load_checkpoint(job.run.best))

@@ -1,0 +1,234 @@
+"""The training loop: stages, epochs, windows. Read ``fit`` first, it is the whole story.
+
+Position alone decides randomness: order, augmentation, mixing and dropout are seeded from (seed,
+epoch, batch), so a run that was killed and resumed equals one that never was, bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from espalier.data.loader import Batch
+from espalier.errors import NonFiniteLossError, TrainingInterrupted
+from espalier.models.inference import memory_format
+from espalier.runs import append_row
+from espalier.train.interrupts import Interrupts
+from espalier.train.judge import judge_epoch
+from espalier.train.keep import carry_best_weights, keep_epoch, save_last
+from espalier.train.mixing import mix
+from espalier.train.optimizers import restore_optimizer, set_rates
+from espalier.train.session import Job, Session, batch_order, enter_training_mode, open_session
+from espalier.train.state import State, stopper_for
+from espalier.train.vitals import step_row, total_norm
+
+
+def fit(
+    job: Job, state: State, interrupts: Interrupts, checkpoint: Mapping[str, Any] | None = None
+) -> None:
+    """Train through all stages, from where ``state`` stands, until done, stopped or out of time.
+
+    Args:
+        job: What to train, on what, how.
+        state: Where the run stands; moved along.
+        interrupts: Says when to stop in between.
+        checkpoint: That of ``state`` when a run is taken up again; None for a new one.
+
+    Raises:
+        TrainingInterrupted: Ctrl-C or SIGTERM; everything up to the last step is saved.
+        NonFiniteLossError: The loss is NaN or infinite; the last checkpoint is as it was.
+    """
+    for index in range(state.stage_index, len(job.stages)):
+        if index > state.stage_index:
+            state.begin_stage(index, stopper_for(job.stages[index], job.recipe.early_stopping))
+            carry_best_weights(job)
+        session = open_session(job, state)
+        if checkpoint is not None:
+            restore(job, session, checkpoint)
+            checkpoint = None
+        elif state.step == 0:
+            # A run can be resumed from its very first step on.
+            save_last(job, session, state)
+        while not state.ended and not state.stage_done(session.stage):
+            train_epoch(job, session, state, interrupts)
+            row = judge_epoch(job, session, state)
+            keep_epoch(job, session, state, row)
+        if state.ended:
+            break
+    state.ended = state.ended or "all stages are done"
+
+
+def restore(job: Job, session: Session, checkpoint: Mapping[str, Any]) -> None:
+    """Give the optimizer its moments back, and the loss scaler its scale."""
+    restore_optimizer(session.optimizer, checkpoint["optimizer"])
+    if checkpoint["scaler"]:
+        job.fabric.strategy.precision.load_state_dict(checkpoint["scaler"])
+
+
+def train_epoch(job: Job, session: Session, state: State, interrupts: Interrupts) -> None:
+    """One pass over the training images, or what is left of it; counts into ``state``."""
+    enter_training_mode(job, session)
+    order = batch_order(job, session, state.epoch)
+    left = session.batches_per_epoch - state.batch
+    batches = session.train.epoch(order, state.epoch, start_batch=state.batch)
+    started = time.perf_counter()
+    for window in windows(itertools.islice(batches, left), job.recipe.training.accumulate):
+        train_step(job, session, state, window)
+        now = time.perf_counter()
+        state.totals.seconds, started = state.totals.seconds + now - started, now
+        obey(job, session, state, interrupts)
+        if state.ended:
+            break
+
+
+def windows(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    """Consecutive groups of ``size`` batches; the last may be shorter."""
+    iterator = iter(batches)
+    while window := list(itertools.islice(iterator, size)):
+        yield window
+
+
+def train_step(job: Job, session: Session, state: State, window: list[Batch]) -> None:
+    """One optimizer step on one window of micro-batches."""
+    rates = set_rates(session.optimizer, session.plan, state.stage_step, state.scores)
+    loss = backward(job, session, state, window)
+    measured = session.vitals.due(state.step)
+    # Elsewhere than on a CPU a look at the loss waits for the device: then only now and then.
+    if measured or loss.device.type == "cpu":
+        check_finite(job, state, loss, rates)
+    if measured:
+        session.vitals.before_step(loss_scale(job))
+    norm = clip(job, session)
+    session.optimizer.step()
+    if measured:
+        keep_vitals(job, session, state, loss, norm)
+    session.optimizer.zero_grad(set_to_none=True)
+    state.totals.grad_norms.append(norm)
+    state.batch += len(window)
+    state.totals.batches += len(window)
+    state.step += 1
+    state.stage_step += 1
+    report_step(job, session, state, float(loss) if measured else None)
+
+
+def backward(job: Job, session: Session, state: State, window: list[Batch]) -> Tensor:
+    """Gradients of the mean loss over the window's images; that loss, on the device."""
+    images_in_window = sum(len(batch.labels) for batch in window)
+    total = torch.zeros((), device=job.fabric.device)
+    for offset, batch in enumerate(window):
+        images, targets = prepare(job, session, state, batch, offset)
+        logits = session.model(images)
+        loss = session.loss(logits, targets).sum() / images_in_window
+        job.fabric.backward(loss)
+        total += loss.detach()
+        count(state, logits.detach(), targets, loss.detach() * images_in_window)
+    return total
+
+
+def prepare(
+    job: Job, session: Session, state: State, batch: Batch, offset: int
+) -> tuple[Tensor, Tensor]:
+    """Normalised, perhaps mixed images [B, 3, H, W] and targets [B] or [B, K], on the device."""
+    recipe, device = job.recipe, job.fabric.device
+    place = (recipe.training.seed, state.epoch, state.batch + offset)
+    torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1))
+    images = session.normalizer(batch.images.to(device, non_blocking=True))
+    targets = batch.labels.to(device, non_blocking=True)
+    if recipe.augment.mixup > 0 or recipe.augment.cutmix > 0:
+        images, targets = mix(
+            images,
+            targets,
+            len(job.catalog.classes),
+            recipe.augment.mixup,
+            recipe.augment.cutmix,
+            np.random.default_rng(place),
+        )
+    layout = memory_format(cast(bool, recipe.training.channels_last))
+    return images.contiguous(memory_format=layout), targets
+
+
+@torch.no_grad()
+def count(state: State, logits: Tensor, targets: Tensor, loss_sum: Tensor) -> None:
+    """Add a micro-batch to the sums of the epoch, without waiting for the device."""
+    hard = targets if targets.ndim == 1 else targets.argmax(dim=1)
+    # MPS has no float64; everywhere else long epochs deserve it.
+    exact = torch.float32 if logits.device.type == "mps" else torch.float64
+    state.totals.loss = state.totals.loss + loss_sum.to(exact)
+    state.totals.correct = state.totals.correct + (logits.argmax(dim=1) == hard).sum()
+    state.totals.images += len(targets)
+
+
+def clip(job: Job, session: Session) -> Tensor:
+    """Clip the unscaled gradients where the recipe says so; their norm before that, on the device.
+
+    Fabric unscales before it clips (D6); the norm is of true gradients under fp16, too.
+    """
+    limit = job.recipe.optimizer.clip_norm
+    if limit is None:
+        return total_norm([t.grad for t in session.trainable]).detach() / loss_scale(job)
+    norm = job.fabric.clip_gradients(
+        session.model, session.optimizer, max_norm=limit, error_if_nonfinite=False
+    )
+    return cast(Tensor, norm).detach()
+
+
+def loss_scale(job: Job) -> float:
+    """What the loss is multiplied by under fp16; 1 without a scaler."""
+    scaler = getattr(job.fabric.strategy.precision, "scaler", None)
+    return float(scaler.get_scale()) if scaler is not None else 1.0
+
+
+def check_finite(job: Job, state: State, loss: Tensor, rates: tuple[float, float]) -> None:
+    """Stop before a broken loss reaches the weights of a checkpoint."""
+    if bool(torch.isfinite(loss)):
+        return
+    raise NonFiniteLossError(
+        f"the loss is {float(loss)} at step {state.step} (epoch {state.epoch + 1}, "
+        f"stage {job.stages[state.stage_index].name}), learning rate {rates[0]:.3g}. "
+        f"The last good checkpoint is {job.run.last}",
+        hint=f"a lower rate (lr={rates[0] / 10:.2g}) or --precision fp32; "
+        f"look at grad_norm in {job.run.steps_file}",
+    )
+
+
+def keep_vitals(job: Job, session: Session, state: State, loss: Tensor, norm: Tensor) -> None:
+    """Append this step's vital signs to ``steps.jsonl``."""
+    parts, update = session.vitals.after_step()
+    state.totals.update_norms.append(update)
+    row = step_row(
+        step=state.step,
+        stage=session.stage.name,
+        epoch=state.epoch + 1,
+        loss=float(loss),
+        rate=float(session.optimizer.param_groups[-1]["lr"]),
+        norm=float(norm),
+        clip=job.recipe.optimizer.clip_norm,
+    )
+    append_row(job.run.steps_file, {**row, "parts": parts, "update_norm": update})
+
+
+def report_step(job: Job, session: Session, state: State, loss: float | None) -> None:
+    """Tell who watches how far the run is; stages to come are counted as planned."""
+    ahead = sum(s.epochs for s in job.stages[state.stage_index + 1 :])
+    total = state.step - state.stage_step + session.steps_per_epoch * (session.stage.epochs + ahead)
+    job.watch.on_step(state.step, total, loss)
+
+
+def obey(job: Job, session: Session, state: State, interrupts: Interrupts) -> None:
+    """Stop in good order where a signal came, or where the time is nearly up."""
+    if interrupts.signal is not None:
+        save_last(job, session, state)
+        raise TrainingInterrupted(
+            f"stopped at step {state.step} (epoch {state.epoch + 1}); everything is saved",
+            hint=f"espalier train --resume {job.run.path}",
+            exit_code=128 + interrupts.signal,
+        )
+    judging = state.rows[-1].seconds * 0.1 if state.rows else 0.0
+    if interrupts.time_is_up(judging):
+        state.ended = f"the time limit of {interrupts.time_limit:.0f} s is reached"

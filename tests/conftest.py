@@ -1,0 +1,72 @@
+"""What every test shares: the data beside the repository, and quiet surroundings."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Sets what libraries read once, when they are imported, for this process and its children."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ["MPLBACKEND"] = "Agg"
+    # Without network the hub tries for a minute before it gives up; offline it says so at once.
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    if getattr(config, "cache", None) is not None:
+        cache = config.cache.mkdir("home")
+        # Kept between runs: building matplotlib's font list takes seconds.
+        os.environ["MPLCONFIGDIR"] = str(cache / "matplotlib")
+        os.environ["XDG_CACHE_HOME"] = str(cache / "xdg")
+        os.environ["HF_HOME"] = str(cache / "huggingface")
+        os.environ["TORCH_HOME"] = str(cache / "torch")
+
+
+@pytest.fixture(autouse=True)
+def quiet_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One arithmetic thread, and none of the user's own settings."""
+    for name in ("DIAGNOSTICS_DIR", "FORCE_COLOR", "CLICOLOR_FORCE"):
+        monkeypatch.delenv(name, raising=False)
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
+
+
+def _present(path: Path) -> Path:
+    if not path.exists():
+        pytest.skip(f"needs {os.path.relpath(path, ROOT)}, which is not here")
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of data sets and weights beside the repository."""
+    return _present(ROOT.parent / "shared")
+
+
+@pytest.fixture(scope="session")
+def seedlings(shared: Path) -> Path:
+    """Twelve species of seedlings, split into train, val and test."""
+    return _present(shared / "datasets" / "plant_seedlings12")
+
+
+@pytest.fixture(scope="session")
+def trashnet(shared: Path) -> Path:
+    """Six kinds of waste, split into train, val and test."""
+    return _present(shared / "datasets" / "trashnet6")
+
+
+@pytest.fixture(scope="session")
+def dishes(shared: Path) -> Path:
+    """Forty photographs of clean and dirty plates, not split."""
+    return _present(shared / "datasets" / "dishes2" / "originals")
+
+
+@pytest.fixture(scope="session")
+def mobilenetv2_weights(shared: Path) -> Path:
+    """MobileNetV2 as timm names its tensors, trained on ImageNet."""
+    return _present(shared / "weights" / "mobilenetv2_100.timm.safetensors")
