@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(STAMP) ## Draw a small data set, train on it and predict one image (under 3 minutes)
+demo: $(STAMP) ## Draw a small data set, train on it and predict one image (minutes, no network)
 	@$(BIN)/espalier demo --out demo
 
 # One thread per test process: two processes with two threads each fight for the cores.
@@ -50,10 +50,10 @@ fix: $(STAMP) ## Format, and repair what ruff can repair
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(STAMP) ## Write the generated pages again: docs/cli.md, docs/recipe.md, the frozen options
+docs: $(STAMP) ## Write the generated pages again: docs/cli.md, docs/guide/recipes.md, frozen options
 	$(BIN)/python -m espalier.cli.reference > docs/cli.md
 	$(BIN)/python -m espalier.cli.reference --options > tests/contracts/cli_options.txt
-	$(BIN)/python -m espalier.recipe.reference > docs/recipe.md
+	$(BIN)/python -m espalier.recipe.reference > docs/guide/recipes.md
 
 bench: $(STAMP) ## Measure speed, memory and the cost of keeping records (about an hour)
 	$(BIN)/python -m benchmarks.training

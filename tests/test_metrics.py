@@ -78,6 +78,11 @@ def test_cross_entropy_of_a_confident_mistake_is_its_true_price() -> None:
     assert metrics.cross_entropy([[1000.0, 0.0]], [1]) == pytest.approx(1000.0)
 
 
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_cross_entropy_of_broken_logits_is_nan_without_a_warning(broken: float) -> None:
+    assert math.isnan(metrics.cross_entropy([[broken, 0.0]], [1]))
+
+
 def test_summary_leaves_out_images_without_label() -> None:
     logits = np.array([[2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 2.0, 0.0]])
     scores = metrics.summary(predictions([0, -1, 2], logits))
@@ -105,6 +110,10 @@ def test_scores_of_many_matrices_at_once_equal_one_by_one() -> None:
 def test_nothing_to_score_is_an_error_that_says_so() -> None:
     with pytest.raises(DataError, match="no labelled images"):
         metrics.accuracy([], [])
+    with pytest.raises(DataError, match="no labelled images"):
+        metrics.cross_entropy(np.zeros((0, 3)), [])
+    with pytest.raises(DataError, match="no labelled images"):
+        metrics.macro_f1([], [], 3)
     with pytest.raises(DataError, match="no labelled images"):
         metrics.summary(predictions([-1, -1], np.zeros((2, 3))))
 

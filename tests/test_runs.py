@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from espalier import runs
+from espalier import files, runs
 from espalier.errors import DiskError, RunError
 from espalier.recipe.load import dump_yaml
 from espalier.recipe.schema import Recipe, Stage
@@ -75,30 +75,30 @@ def test_results_come_back_exactly_with_nan(tmp_path):
 
 def test_json_lines_are_valid_for_other_readers(tmp_path):
     path = tmp_path / "rows.jsonl"
-    runs.append_row(path, {"step": 1, "loss": math.inf, "parts": {"head": math.nan}})
+    files.append_row(path, {"step": 1, "loss": math.inf, "parts": {"head": math.nan}})
     assert json.loads(path.read_text()) == {"step": 1, "loss": None, "parts": {"head": None}}
 
 
 def test_a_half_written_line_is_left_out_and_rewinding_drops_later_steps(tmp_path):
     path = tmp_path / "rows.jsonl"
     for step in (1, 2, 3):
-        runs.append_row(path, {"step": step})
+        files.append_row(path, {"step": step})
     with path.open("a") as file:
         file.write('{"step": 4, "lo')
-    runs.keep_rows_until(path, 2)
-    assert [r["step"] for r in runs.read_rows(path)] == [1, 2]
+    files.keep_rows_until(path, 2)
+    assert [r["step"] for r in files.read_rows(path)] == [1, 2]
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
-    runs.write_text(path, "old")
+    files.write_text(path, "old")
 
     def fail(partial):
         partial.write_text("half")
         raise OSError(28, "No space left on device")
 
     with pytest.raises(DiskError, match="No space left"):
-        runs.write_whole(path, fail)
+        files.write_whole(path, fail)
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.txt"]
 
@@ -134,7 +134,7 @@ def test_stages_stopped_early_are_shown_as_run_and_later_ones_as_planned():
 
 def test_a_missing_run_names_those_that_are_there(tmp_path):
     run = runs.create_run(tmp_path, "here")
-    runs.write_text(run.recipe_file, dump_yaml(recipe(1)))
+    files.write_text(run.recipe_file, dump_yaml(recipe(1)))
     with pytest.raises(RunError) as caught:
         runs.find_run(tmp_path / "gone")
     assert "here" in caught.value.hint
@@ -152,7 +152,7 @@ def test_diagnostics_go_where_the_variable_says_but_never_over_another_run(tmp_p
 
 def test_a_history_is_read_from_the_folder(tmp_path):
     run = runs.create_run(tmp_path, "a")
-    runs.write_text(run.recipe_file, dump_yaml(recipe(2)))
+    files.write_text(run.recipe_file, dump_yaml(recipe(2)))
     assert run.history().rows == ()
     runs.write_results(run.results_file, [row(1), row(2)])
     history = run.history()

@@ -9,11 +9,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from espalier.api import evaluate, history, predict, resume, train
+    from espalier.api import (
+        evaluate_run,
+        predict_images,
+        read_history,
+        resume_run,
+        train_classifier,
+    )
     from espalier.errors import EspalierError
     from espalier.runs import RunDir
 
-__all__ = ["EspalierError", "RunDir", "evaluate", "history", "predict", "resume", "train"]
+__all__ = [
+    "EspalierError",
+    "RunDir",
+    "evaluate_run",
+    "predict_images",
+    "read_history",
+    "resume_run",
+    "train_classifier",
+]
 
 _HOMES = {"EspalierError": "espalier.errors", "RunDir": "espalier.runs"}
 
@@ -22,3 +36,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'espalier' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES.get(name, "espalier.api")), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

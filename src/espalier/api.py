@@ -2,9 +2,12 @@
 
     import espalier
 
-    result = espalier.train("photos", preset="three-stage", epochs=12)
+    result = espalier.train_classifier("photos", preset="three-stage", epochs=12)
     print(result.test.scores["macro_f1"])
-    predictions, unreadable = espalier.predict(result.run, ["new.jpg"])
+    predictions, unreadable = espalier.predict_images(result.run, ["new.jpg"])
+
+The names differ from those of the packages ``espalier.train`` and ``espalier.evaluate``: Python
+would put the package in a function's place as soon as it is imported.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from espalier import pipeline, runs
+from espalier import pipeline, runs, usage
 from espalier.evaluate.evaluation import Evaluation
 from espalier.pipeline import TrainResult
 from espalier.recipe.load import load_recipe
@@ -22,7 +25,7 @@ from espalier.runs import RunDir
 from espalier.train.watch import Watch
 
 
-def train(
+def train_classifier(
     photos: str | Path,
     *,
     preset: str | None = None,
@@ -56,7 +59,7 @@ def train(
     return pipeline.train(recipe, watch=watch)
 
 
-def resume(
+def resume_run(
     run: str | Path | RunDir, *, epochs: int | None = None, watch: Watch | None = None
 ) -> TrainResult:
     """Continue a run exactly where it was stopped; with ``epochs`` extend it to so many in all."""
@@ -64,21 +67,21 @@ def resume(
     return pipeline.resume(found, found.recipe(), epochs=epochs, watch=watch)
 
 
-def evaluate(
+def evaluate_run(
     run: str | Path | RunDir, data: str | None = None, *, device: str = "auto"
 ) -> list[Evaluation]:
     """Scores with 95 % intervals on the run's own validation and test images, or on others."""
-    return pipeline.evaluate(as_run(run), data, device=device)
+    return usage.evaluate(as_run(run), data, device=device)
 
 
-def predict(
+def predict_images(
     run: str | Path | RunDir, images: Sequence[str | Path], *, device: str = "auto"
 ) -> tuple[Predictions, tuple[Sample, ...]]:
     """Classify files, folders and globs; the second part lists what could not be read."""
-    return pipeline.predict(run, [str(image) for image in images], device=device)
+    return usage.predict(run, [str(image) for image in images], device=device)
 
 
-def history(run: str | Path | RunDir) -> History:
+def read_history(run: str | Path | RunDir) -> History:
     """The epochs of a run so far, living or dead."""
     return as_run(run).history()
 

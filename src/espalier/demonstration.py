@@ -11,11 +11,11 @@ from typing import Any
 from espalier import pipeline
 from espalier.data.synthetic.leaves import write_leaves
 from espalier.errors import DataError
+from espalier.files import write_text
 from espalier.pipeline import Progress, TrainResult
 from espalier.recipe.load import load_recipe
 from espalier.records import Predictions
 from espalier.report.text import closing_lines
-from espalier.runs import write_text
 from espalier.train.watch import Unwatched, Watch
 
 IMAGES = 900

@@ -13,9 +13,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from espalier.files import write_text
 from espalier.recipe.schema import Recipe
 from espalier.records import Machine
-from espalier.runs import FORMAT_VERSION, RunDir, write_text
+from espalier.runs import FORMAT_VERSION, RunDir
 
 PACKAGES = ("espalier", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow")
 

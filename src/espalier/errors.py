@@ -83,7 +83,7 @@ class DiskError(EspalierError):
     """A file could not be written whole (disk full, folder not writable); nothing was replaced."""
 
 
-class TrainingInterrupted(EspalierError):  # noqa: N818 - not a fault: the person asked for it
+class TrainingInterrupted(EspalierError):
     """Training stopped in good order on Ctrl-C or SIGTERM; ``hint`` is the resume command."""
 
     def __init__(self, message: str, *, hint: str = "", exit_code: int = EXIT_INTERRUPTED) -> None:

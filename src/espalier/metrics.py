@@ -87,7 +87,8 @@ def cross_entropy(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Mean negative log of the probability given to the true class, in nats; no smoothing.
 
     Computed from logits in float64 by log-sum-exp, so that a confident mistake costs its true
-    price; scikit-learn's ``log_loss`` clips probabilities, and so the price.
+    price; scikit-learn's ``log_loss`` clips probabilities, and so the price. NaN where a logit is
+    NaN or infinite.
 
     Args:
         logits: Raw outputs [N, K].
@@ -97,10 +98,13 @@ def cross_entropy(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
         DataError: No images, lengths that differ, or an index outside the label mapping.
     """
     raw = np.asarray(logits, dtype=np.float64)
+    raw = raw.reshape(0, 1) if raw.size == 0 else raw
     true, _ = _indices(labels, raw.argmax(axis=1), raw.shape[1])
-    shifted = raw - raw.max(axis=1, keepdims=True)
-    total = np.log(np.exp(shifted).sum(axis=1))
-    return float((total - shifted[np.arange(len(true)), true]).mean())
+    # Logits that have become infinite give NaN, which is the answer and needs no warning.
+    with np.errstate(invalid="ignore"):
+        shifted = raw - raw.max(axis=1, keepdims=True)
+        total = np.log(np.exp(shifted).sum(axis=1))
+        return float((total - shifted[np.arange(len(true)), true]).mean())
 
 
 def confusion(

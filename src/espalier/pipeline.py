@@ -6,50 +6,47 @@ knows its siblings. Everything a command does is a function here, so the Python 
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from espalier import environment, runs
-from espalier.data.balance import class_weights, epoch_order, write_class_weights
-from espalier.data.catalog import build_catalog, build_labelled, read_catalog, write_catalog
-from espalier.data.manifests import write_manifest as write_manifest_file
-from espalier.data.sources import find_images, inspect_files
-from espalier.errors import CheckpointError, DataError
+from espalier import environment, files, runs
+from espalier.data.balance import (
+    class_weights,
+    drawn_counts,
+    epoch_order,
+    write_class_weights,
+)
+from espalier.data.catalog import build_catalog, read_catalog, write_catalog
+from espalier.errors import DataError
 from espalier.evaluate.evaluation import Evaluation, evaluate_predictions, write_predictions
 from espalier.evaluate.predictor import Predictor
 from espalier.models.build import Classifier, KeyReport, build_model, model_facts
-from espalier.models.checkpoints import load_checkpoint, rebuild_model
+from espalier.models.checkpoints import rebuild_model
 from espalier.recipe.load import dump_yaml
 from espalier.recipe.resolve import resolve
 from espalier.recipe.schema import Recipe
 from espalier.records import (
-    SPLITS,
     Catalog,
     EpochRow,
     History,
     Machine,
-    Predictions,
-    Sample,
-    Split,
 )
 from espalier.report.batch import contact_sheet
-from espalier.report.compare import compare_runs
 from espalier.report.confusion import draw_confusion
 from espalier.report.curves import draw_curves
-from espalier.report.schedule import draw_schedule
 from espalier.report.text import header_lines
 from espalier.runs import RunDir
 from espalier.train.devices import detect_machine, measure_precisions, open_fabric
-from espalier.train.estimate import StageEstimate, estimate_stages
 from espalier.train.interrupts import Interrupts
 from espalier.train.loop import fit
+from espalier.train.losses import chance_loss, floor_loss, prior_loss
 from espalier.train.memory import explain_memory
 from espalier.train.resume import (
     check_changes,
@@ -58,8 +55,7 @@ from espalier.train.resume import (
     rewind_logs,
     take_up,
 )
-from espalier.train.schedules import planned_rates, stage_plan
-from espalier.train.session import Job, build_loaders, probe_size
+from espalier.train.session import Job, build_loaders
 from espalier.train.state import State, stopper_for
 from espalier.train.tensorboard import TensorBoardWatch, require_tensorboard
 from espalier.train.watch import Several, Unwatched, Watch
@@ -127,18 +123,15 @@ def train(
     if recipe.logging.tensorboard:
         require_tensorboard()
     prepared = prepare(recipe, note=watch.on_note, progress=progress)
-    model, report = build_model(
-        prepared.recipe.model,
-        len(prepared.catalog.classes),
-        imgsz=largest_imgsz(prepared.recipe),
-    )
+    model, report = start_model(prepared)
     run = open_run(prepared)
     with run.locked():
         if report is not None:
             watch.on_note(str(report))
         job = make_job(prepared, run, model, watch)
         write_what_is_known(job, prepared, report)
-        state = State(stopper_for(recipe.stages[0], recipe.early_stopping))
+        first = prepared.recipe.stages[0]
+        state = State(stopper_for(first, prepared.recipe.early_stopping))
         return run_and_judge(job, state)
 
 
@@ -193,6 +186,14 @@ def absolute_source(source: str) -> str:
     return source if source.startswith("torchvision:") else str(Path(source).resolve())
 
 
+def start_model(prepared: Prepared) -> tuple[Classifier, KeyReport | None]:
+    """The model with its starting weights; what is drawn at random in it follows the seed."""
+    recipe = prepared.recipe
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.training.seed)
+        return build_model(recipe.model, len(prepared.catalog.classes), imgsz=largest_imgsz(recipe))
+
+
 def largest_imgsz(recipe: Recipe) -> int:
     """The largest resolution of any stage: models with fixed positions are built for it."""
     return max(cast(int, stage.imgsz) for stage in recipe.stages)
@@ -228,13 +229,27 @@ def make_job(prepared: Prepared, run: RunDir, model: Classifier, watch: Watch) -
 def write_what_is_known(job: Job, prepared: Prepared, report: KeyReport | None) -> None:
     """Put recipe, catalog, class weights and a picture of the first batch on record."""
     run, recipe, catalog = job.run, job.recipe, job.catalog
-    runs.write_text(run.recipe_file, dump_yaml(recipe))
+    files.write_text(run.recipe_file, dump_yaml(recipe))
     write_catalog(catalog, run.catalog_file)
     counts = list(catalog.counts("train").values())
     write_class_weights(run.class_weights_file, catalog.classes, counts, job.class_weights)
     contact_sheet(*first_images(job), run.train_batch)
+    environment.add(run, {"reference_losses": reference_losses(job)})
     if report is not None:
         environment.add(run, {"weights": report.to_json()})
+
+
+def reference_losses(job: Job) -> dict[str, float]:
+    """What an untrained head, a model that sees no image, and a perfect one would lose."""
+    section = job.recipe.loss
+    counts = drawn_counts(
+        list(job.catalog.counts("train").values()), job.recipe.class_weighting.sampler
+    )
+    return {
+        "chance": chance_loss(section, counts, job.class_weights),
+        "prior": prior_loss(section, counts, job.class_weights),
+        "floor": floor_loss(section, counts, job.class_weights),
+    }
 
 
 def first_images(job: Job) -> tuple[npt.NDArray[np.uint8], list[str]]:
@@ -325,167 +340,7 @@ def resume(
             Prepared(recipe, catalog, detect_machine()), run, rebuild_model(checkpoint), watch
         )
         rewind_logs(run, state)
-        runs.write_text(run.recipe_file, dump_yaml(recipe))
+        files.write_text(run.recipe_file, dump_yaml(recipe))
         environment.add_command(run)
         watch.on_note(f"resumed at step {state.step} (epoch {state.epoch + 1})")
         return run_and_judge(job, state, checkpoint)
-
-
-def evaluate(run: RunDir, data: str | None = None, *, device: str = "auto") -> list[Evaluation]:
-    """Judge a run's best weights on its own validation and test images, or on other ones.
-
-    Args:
-        run: The run folder.
-        data: A folder of class folders or a manifest; its classes must be those of the run. Where
-            it has splits of its own, only its test (else validation) images are judged.
-        device: Where to compute.
-    """
-    predictor = Predictor(run, device)
-    if data is None:
-        catalog = read_catalog(run.require(run.catalog_file))
-        chosen = {split: catalog.in_split(split) for split in ("val", "test")}
-    else:
-        labelled = build_labelled(data, root=None, classes=predictor.classes, progress=None)
-        chosen = {Path(data).name: labelled.in_split("test")}
-    found = []
-    for name, samples in chosen.items():
-        if samples:
-            predictions = predictor.predict(samples)
-            write_predictions(run.path / "predictions" / f"{name}.parquet", predictions)
-            found.append(evaluate_predictions(predictions, name))
-    if found:
-        draw_confusion(found[-1].confusion, predictor.classes, confusion_file(run, data))
-    return found
-
-
-def confusion_file(run: RunDir, data: str | None) -> Path:
-    """Other data get a picture of their own: that of the run stays."""
-    if data is None:
-        return run.confusion_matrix
-    return run.path / f"confusion_matrix_{Path(data).name}.png"
-
-
-def predict(
-    run: RunDir | Path | str, images: Sequence[str], *, device: str = "auto"
-) -> tuple[Predictions, tuple[Sample, ...]]:
-    """Classify image files, folders and globs.
-
-    Returns:
-        The predictions, and the files that could not be read, each with its reason.
-    """
-    predictor = Predictor(run, device)
-    samples = inspect_files(find_images(images))
-    readable = [sample for sample in samples if sample.status == "ok"]
-    return predictor.predict(readable), tuple(s for s in samples if s.status == "unreadable")
-
-
-def plot(path: Path, output: Path | None = None) -> Path:
-    """Draw the curves of a run folder, or of the history inside a checkpoint file.
-
-    Returns:
-        The picture: ``output``, else ``curves.png`` in the run, else beside the checkpoint.
-
-    Raises:
-        CheckpointError: The checkpoint holds no history.
-    """
-    if path.is_file():
-        picture = output or path.with_name(f"{path.stem}-curves.png")
-        draw_curves(history_in(path), picture)
-    else:
-        run = runs.find_run(path)
-        picture = output or run.curves
-        draw_curves(run.history(), picture)
-    return picture
-
-
-def history_in(checkpoint_file: Path) -> History:
-    """The history that a checkpoint carries.
-
-    Raises:
-        CheckpointError: It carries none, as old checkpoints do not.
-    """
-    checkpoint = load_checkpoint(checkpoint_file)
-    rows = tuple(runs.epoch_row(row) for row in checkpoint.get("state", {}).get("rows", ()))
-    if not rows:
-        raise CheckpointError(
-            f"{checkpoint_file} holds no history: it was saved before the first epoch ended, "
-            "or by a version that kept none; its weights can still be used",
-            hint=f"espalier predict {checkpoint_file} IMAGES",
-        )
-    recipe = Recipe.model_validate_json(checkpoint["recipe"])
-    return History(
-        rows, runs.stage_spans(recipe, rows), checkpoint_file.stem, runs.run_facts(recipe)
-    )
-
-
-def compare(paths: Sequence[Path], output: Path) -> list[History]:
-    """Lay runs (or checkpoint files) side by side in one picture; one run by its stages."""
-    histories = [history_in(p) if p.is_file() else runs.find_run(p).history() for p in paths]
-    compare_runs(histories, output)
-    return histories
-
-
-def write_manifest(catalog: Catalog, path: Path) -> None:
-    """Write the readable images as a manifest ``path,label,split,group``.
-
-    Raises:
-        DataError: The file exists already.
-    """
-    if path.exists():
-        raise DataError(f"{path} exists, and nothing is overwritten", hint="-o another-name.csv")
-    write_manifest_file(catalog.samples, path)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a recipe would do: data, stages, cost. Nothing was trained, no run folder made."""
-
-    recipe: Recipe
-    catalog: Catalog
-    stages: tuple[StageEstimate, ...]
-    picture: Path
-    device: str
-
-    @property
-    def seconds(self) -> float:
-        """Of all stages, as estimated."""
-        return sum(stage.seconds for stage in self.stages)
-
-    def to_json(self) -> dict[str, Any]:
-        """The object that ``train --dry-run --json`` prints."""
-        return {
-            "counts": {split: self.catalog.counts(split) for split in SPLITS},
-            "unreadable": len(self.catalog.unreadable),
-            "stages": [dataclasses.asdict(stage) for stage in self.stages],
-            "seconds": round(self.seconds, 1),
-            "picture": str(self.picture),
-            "recipe": self.recipe.model_dump(mode="json"),
-        }
-
-
-def plan(
-    recipe: Recipe,
-    picture: Path,
-    *,
-    watch: Watch | None = None,
-    progress: Progress | None = None,
-) -> Plan:
-    """Decide everything, draw the planned learning rates, and time two steps of each stage."""
-    watch = watch or Unwatched()
-    prepared = prepare(recipe, note=watch.on_note, progress=progress)
-    resolved, catalog = prepared.recipe, prepared.catalog
-    section = resolved.model.model_copy(update={"weights": "none"})
-    model, _ = build_model(section, len(catalog.classes), imgsz=largest_imgsz(resolved))
-    images = len(catalog.in_split("train"))
-    estimates = estimate_stages(
-        resolved,
-        model,
-        train_images=images,
-        judged_images=len(catalog.in_split("val")) + probe_size(images),
-    )
-    plans = [
-        stage_plan(resolved, stage, estimate.steps // stage.epochs)
-        for stage, estimate in zip(resolved.stages, estimates, strict=True)
-    ]
-    draw_schedule(planned_rates(plans), runs.stage_spans(resolved), picture)
-    return Plan(resolved, catalog, tuple(estimates), picture, prepared.machine.device_name)

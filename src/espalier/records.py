@@ -191,8 +191,9 @@ class History:
 
     @property
     def best(self) -> EpochRow | None:
-        """The row with the highest validation macro-F1, the first of equals; None when empty."""
-        return max(self.rows, key=lambda row: row.val_macro_f1, default=None)
+        """The row with the highest validation macro-F1, the first of equals; None without one."""
+        scored = [row for row in self.rows if row.val_macro_f1 == row.val_macro_f1]
+        return max(scored, key=lambda row: row.val_macro_f1, default=None)
 
 
 def counts_line(counts: Mapping[str, int]) -> str:

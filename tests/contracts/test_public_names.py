@@ -29,6 +29,10 @@ def test_every_public_name_exists_and_is_documented() -> None:
     assert not undocumented
 
 
+def test_no_public_name_is_a_module() -> None:
+    assert not [name for name in espalier.__all__ if inspect.ismodule(getattr(espalier, name))]
+
+
 def test_dir_lists_every_public_name() -> None:
     assert set(espalier.__all__) <= set(dir(espalier))
 

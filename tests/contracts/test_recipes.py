@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from espalier.recipe import reference
 from espalier.recipe.load import load_recipe, presets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,3 +35,9 @@ def test_recipe_says_how_to_run_it(path: Path) -> None:
 @pytest.mark.parametrize("preset", sorted(presets()))
 def test_preset_loads(preset: str) -> None:
     assert load_recipe(preset, None, [], {}, []).stages
+
+
+def test_reference_page_of_recipes_is_up_to_date() -> None:
+    page = ROOT / "docs" / "guide" / "recipes.md"
+    fresh = page.read_text(encoding="utf-8") == reference.markdown()
+    assert fresh, "docs/guide/recipes.md is not what the schema says; run `make docs`"

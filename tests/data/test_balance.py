@@ -10,6 +10,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from espalier.data.balance import (
     class_weights,
+    drawn_counts,
     epoch_order,
     read_class_weights,
     weight_ratio,
@@ -115,3 +116,21 @@ def test_samplers_draw_classes_by_their_shares(sampler: str, power: float) -> No
     assert len(drawn) == len(labels)
     share = np.bincount(drawn, minlength=6)[[0, 3, 5]] / len(drawn)
     np.testing.assert_allclose(share, counts**power / (counts**power).sum(), atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "expected"),
+    [("none", [90, 10, 0]), ("balanced", [50, 50, 0]), ("sqrt", [75, 25, 0])],
+)
+def test_expected_draws_agree_with_many_epochs(sampler, expected):
+    labels = [0] * 90 + [1] * 10
+    drawn = drawn_counts([90, 10, 0], sampler)
+    assert drawn == pytest.approx(expected)
+    seen = np.mean(
+        [
+            np.bincount(np.take(labels, epoch_order(labels, sampler, seed=0, epoch=e)), minlength=3)
+            for e in range(200)
+        ],
+        axis=0,
+    )
+    assert seen == pytest.approx(expected, abs=1.5)

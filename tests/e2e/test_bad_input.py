@@ -1,4 +1,4 @@
-"""Every bad input: one message with the value, what is allowed and the fix; exit 2; nothing lost."""
+"""Every bad input: one message with value, what is allowed and the fix; exit 2; nothing lost."""
 
 import csv
 import json
@@ -204,9 +204,7 @@ def test_label_mapping_changed_since_the_checkpoint(copied, espalier):
     table = copied / "catalog.csv"
     catalog = read_catalog(table)
     table.write_text(
-        table.read_text().replace(
-            json.dumps(catalog.classes[0])[1:-1], "zz" + catalog.classes[0]
-        )
+        table.read_text().replace(json.dumps(catalog.classes[0])[1:-1], "zz" + catalog.classes[0])
     )
     refused(espalier("train", "--resume", copied, "--epochs", "6"), "label mapping")
 

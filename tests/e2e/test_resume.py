@@ -5,7 +5,8 @@ import time
 import pytest
 import torch
 
-from espalier.runs import read_results, read_rows
+from espalier.files import read_rows
+from espalier.runs import read_results
 
 # Long enough to be killed in the middle of an epoch.
 LONGER = ("--set", "training.accumulate=2", "--set", "loss.label_smoothing=0.1")

@@ -7,6 +7,11 @@ import pytest
 from PIL import Image
 
 
+def width(path):
+    with Image.open(path) as picture:
+        return picture.width
+
+
 def test_evaluate_says_the_same_as_training_did(trained, espalier):
     folder, answer = trained
     again = espalier("evaluate", folder, "--json").json
@@ -56,7 +61,7 @@ def test_plot_draws_runs_and_checkpoints(trained, espalier, tmp_path):
     for source in (folder, folder / "checkpoints" / "best.pt"):
         answer = espalier("plot", source, "--output", "curves.png")
         assert answer.code == 0, answer.err
-        assert Image.open(tmp_path / "curves.png").width > 800
+        assert width(tmp_path / "curves.png") > 800
         (tmp_path / "curves.png").unlink()
 
 
@@ -65,7 +70,7 @@ def test_compare_lays_runs_side_by_side(trained, espalier, tmp_path):
     answer = espalier("compare", folder, folder, "-o", "both.png")
     assert answer.code == 0, answer.err
     assert "macro-F1" in answer.out
-    assert Image.open(tmp_path / "both.png").width > 800
+    assert width(tmp_path / "both.png") > 800
 
 
 def test_split_writes_a_manifest_that_trains_on_the_same_parts(tiny, espalier, tmp_path):
@@ -83,9 +88,9 @@ def test_the_python_functions_do_the_same(trained, tiny):
     import espalier
 
     folder, answer = trained
-    evaluations = espalier.evaluate(folder)
+    evaluations = espalier.evaluate_run(folder)
     assert evaluations[-1].scores["macro_f1"].value == pytest.approx(answer["test"]["macro_f1"])
-    predictions, unreadable = espalier.predict(folder, [tiny])
+    predictions, unreadable = espalier.predict_images(folder, [tiny])
     assert len(predictions.paths) == 48
     assert unreadable == ()
-    assert len(espalier.history(folder).rows) == 4
+    assert len(espalier.read_history(folder).rows) == 4

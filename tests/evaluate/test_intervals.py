@@ -131,10 +131,12 @@ def test_intervals_hold_the_true_value_about_as_often_as_they_say(
 ) -> None:
     shares = np.geomspace(ratio, 1, classes)
     held = simulated_coverage(
-        rows_of(np.full(classes, recall)), images, shares / shares.sum(), sets=200
+        rows_of(np.full(classes, recall)), images, shares / shares.sum(), sets=300
     )
-    # 200 sets know a coverage of 0.95 to +-0.03.
-    assert all(0.89 <= share <= 1.0 for share in held.values()), held
+    # 300 sets know a coverage of 0.95 to +-0.02. A class of one image has a recall of 0 or 1 and
+    # nothing between, so that no interval can be right exactly 95 times in 100.
+    lowest = 0.87 if images * shares.min() / shares.sum() < 1.5 else 0.91
+    assert lowest <= min(held.values()), held
     assert np.mean(list(held.values())) <= 0.995
 
 

@@ -50,10 +50,10 @@ def make_run() -> MakeRun:
             StageSpan(f"stage-{i}", i * length + 1, (i + 1) * length, warmup_epochs=float(i))
             for i in range(stages)
         )
-        rows = tuple(
-            made_up_row(epoch, f"stage-{(epoch - 1) // length}", (epoch - 1) // length, **changes)
-            for epoch in range(1, epochs + 1)
-        )
-        return History(rows, spans, name, {"model": "mobilenetv2_100", "preset": ""})
+        rows = []
+        for epoch in range(1, epochs + 1):
+            index = (epoch - 1) // length
+            rows.append(made_up_row(epoch, f"stage-{index}", index, **changes))
+        return History(tuple(rows), spans, name, {"model": "mobilenetv2_100", "preset": ""})
 
     return make

@@ -85,5 +85,6 @@ def test_comparison_rows_are_plain_json(make_run: MakeRun) -> None:
     assert several[1]["macro_f1"] is None
     stages = comparison_rows([make_run(4, 2)])
     assert [row["stage"] for row in stages] == ["stage-0", "stage-1"]
-    assert stages[0]["gain"] is None and stages[1]["gain"] > 0
+    assert stages[0]["gain"] is None
+    assert stages[1]["gain"] > 0
     json.dumps([several, stages], allow_nan=False)

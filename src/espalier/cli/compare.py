@@ -17,19 +17,19 @@ def add_to(app: typer.Typer) -> None:
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; one: its stages.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Picture to write (.png).")
-    ] = Path("comparison.png"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Picture to write (.png).")] = Path(
+        "comparison.png"
+    ),
     as_json: Annotated[
         bool, typer.Option("--json", help="One object on standard output, nothing else.")
     ] = False,
 ) -> None:
     """Lay runs side by side in one picture and one table; a single run is shown by stages."""
-    from espalier import pipeline
+    from espalier import usage
     from espalier.report.compare import comparison_rows
     from espalier.report.text import comparison_table
 
-    histories = pipeline.compare(runs, output)
+    histories = usage.compare(runs, output)
     rows = comparison_rows(histories)
     if as_json:
         print_json({"picture": str(output), "runs": rows})

@@ -26,11 +26,11 @@ def evaluate(
     ] = False,
 ) -> None:
     """Accuracy, macro-F1 and balanced accuracy with 95 % intervals; classes, worst first."""
-    from espalier import pipeline, runs
+    from espalier import runs, usage
     from espalier.report.text import per_class_table, scores_table
 
     found = runs.find_run(run)
-    evaluations = pipeline.evaluate(found, data, device=device)
+    evaluations = usage.evaluate(found, data, device=device)
     if as_json:
         print_json(
             {
@@ -43,4 +43,4 @@ def evaluate(
     last = evaluations[-1]
     print_result("")
     print_result(per_class_table(last.per_class))
-    say(f"\nconfusion matrix: {pipeline.confusion_file(found, data)}")
+    say(f"\nconfusion matrix: {usage.confusion_file(found, data)}")

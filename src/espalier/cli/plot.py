@@ -25,9 +25,9 @@ def plot(
     ] = False,
 ) -> None:
     """Draw losses, accuracies, macro-F1, learning rate and gap over the epochs."""
-    from espalier import pipeline
+    from espalier import usage
 
-    picture = pipeline.plot(run, output)
+    picture = usage.plot(run, output)
     if as_json:
         print_json({"picture": str(picture)})
     else:

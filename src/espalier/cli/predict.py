@@ -38,9 +38,9 @@ def predict(
     ] = False,
 ) -> None:
     """Classify photographs; files that cannot be read are reported and skipped."""
-    from espalier import pipeline
+    from espalier import usage
 
-    predictions, unreadable = pipeline.predict(run, images, device=device)
+    predictions, unreadable = usage.predict(run, images, device=device)
     rows = list(answers(predictions, top))
     skipped = [{"path": sample.path, "reason": sample.reason} for sample in unreadable]
     if as_json:

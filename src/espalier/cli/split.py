@@ -31,7 +31,7 @@ def split(
     ] = False,
 ) -> None:
     """Split photographs by class into train, val and test, and write that as a manifest."""
-    from espalier import pipeline
+    from espalier import pipeline, usage
     from espalier.cli.screen import open_screen
     from espalier.recipe.load import load_recipe
     from espalier.report.text import split_table
@@ -46,7 +46,7 @@ def split(
     )
     with open_screen() as screen:
         catalog = pipeline.catalog_of(recipe, screen.on_scan)
-    pipeline.write_manifest(catalog, output)
+    usage.write_manifest(catalog, output)
     for note in catalog.notes:
         say(note)
     if as_json:

@@ -28,7 +28,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("train", epilog=EPILOG)(train)
 
 
-def train(  # noqa: PLR0913 - the frozen list of daily flags
+def train(
     words: Annotated[
         list[str] | None, typer.Argument(metavar="PHOTOS [key=value ...]", show_default=False)
     ] = None,
@@ -172,6 +172,7 @@ def run_resume(
     """Continue a run, with the few changes that are possible."""
     from espalier import pipeline, runs
     from espalier.cli.screen import open_screen
+    from espalier.recipe.load import change_recipe
 
     run = runs.find_run(folder)
     if "preset" in given or "config" in given:
@@ -184,7 +185,7 @@ def run_resume(
     for word in [word for word in pairs if word.startswith("epochs=")]:
         pairs.remove(word)
         epochs = whole_number(word)
-    recipe = read_recipe({**given, "config": run.recipe_file}, sets, pairs)
+    recipe = change_recipe(run.recipe(), sets, given, pairs)
     started, used = time.perf_counter(), time.process_time()
     with open_screen() as screen:
         result = pipeline.resume(run, recipe, epochs=epochs, watch=screen)

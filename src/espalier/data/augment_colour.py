@@ -18,8 +18,6 @@ from espalier.data.augment_geometry import GREY, Image, Matrix, Steps, between, 
 LUMA = np.array([0.299, 0.587, 0.114])
 """Weights of red, green and blue in perceived brightness (ITU-R BT.601)."""
 
-_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
-_FROM_YIQ = np.linalg.inv(_TO_YIQ)
 _SHADOW_EDGE = 0.06
 _ATTEMPTS = 10
 
@@ -74,14 +72,16 @@ def saturation(factor: float) -> Matrix:
 
 
 def hue(turns: float) -> Matrix:
-    """A turn of the colour circle about the grey axis, brightness kept [3, 4].
+    """A turn of the colour circle about the grey axis, the sum of the channels kept [3, 4].
 
-    Unlike the hue of HSV this is linear, which is what lets it join the others.
+    Unlike the hue of HSV this is linear, which is what lets it join the others; it turns colours as
+    far as HSV does and differs in how bright they come out.
     """
-    # In the (I, Q) plane colours run the other way round than in HSV.
-    cosine, sine = math.cos(2 * math.pi * turns), -math.sin(2 * math.pi * turns)
-    turn = np.array([[1.0, 0.0, 0.0], [0.0, cosine, -sine], [0.0, sine, cosine]])
-    return np.hstack([_FROM_YIQ @ turn @ _TO_YIQ, np.zeros((3, 1))])
+    cosine, sine = math.cos(2 * math.pi * turns), math.sin(2 * math.pi * turns)
+    along, across = (1.0 - cosine) / 3.0, sine / math.sqrt(3.0)
+    same, after, before = cosine + along, along - across, along + across
+    turn = [[same, after, before], [before, same, after], [after, before, same]]
+    return np.hstack([np.array(turn), np.zeros((3, 1))])
 
 
 def then(first: Matrix, second: Matrix) -> Matrix:

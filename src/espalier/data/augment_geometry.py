@@ -26,7 +26,7 @@ GREY = 114
 
 # Measured against 16-fold supersampling of photographs: averaging down to 1.5 x the view before the
 # warp gives 46-48 dB at scales of 0.4-0.6; to 1 x 40-43 dB, in whole steps 42-43, never 38-42.
-_SPARE_PIXELS = 1.5
+SPARE_PIXELS = 1.5
 _CROP_ATTEMPTS = 10
 _HALF_PIXEL = 0.5
 
@@ -68,9 +68,16 @@ def happens(step: str, steps: Steps, rng: np.random.Generator) -> bool:
     return step in steps and rng.random() < steps[step]["p"]
 
 
-def pad_to_square(image: Image) -> Image:
-    """The picture centred between grey bars (letterbox)."""
+def letterbox(image: Image, most: int) -> Image:
+    """The picture centred between grey bars as a square of at most ``most`` pixels across.
+
+    Shrinking comes first: a strip of 40,000 x 100 pixels made square would not fit in memory.
+    """
     height, width = image.shape[:2]
+    scale = min(1.0, most / max(height, width))
+    if scale < 1.0:
+        image = resize(image, max(1, round(width * scale)), max(1, round(height * scale)))
+        height, width = image.shape[:2]
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
     bars = (top, side - height - top, left, side - width - left)
@@ -149,11 +156,14 @@ def _random_box(
 ) -> Box:
     """Area uniform, log of the ratio uniform, as in Szegedy et al. 2015 and torchvision.
 
-    Shapes that never fit into the picture end as the largest central box of an allowed ratio.
+    The area is a share of the largest square, which is what validation sees, not of the picture:
+    things are then seen as large as in validation whatever the picture's shape, and a wide picture
+    does not refuse most boxes. Shapes that never fit end as the largest allowed box at the centre.
     """
     low, high = math.log(params["min_ratio"]), math.log(params["max_ratio"])
+    square = min(width, height) ** 2
     for _ in range(_CROP_ATTEMPTS):
-        area = width * height * between(params["min_area"], params["max_area"], rng)
+        area = square * between(params["min_area"], params["max_area"], rng)
         ratio = math.exp(between(low, high, rng))
         across, down = (
             max(1, round(math.sqrt(area * ratio))),
@@ -244,7 +254,7 @@ def _centred(matrix: Matrix, imgsz: int) -> Matrix:
 
 
 def _render_upright(image: Image, view: View, imgsz: int) -> Image:
-    """Crop, resize and flip without a warp, exactly as validation crops and resizes."""
+    """Crop, resize and flip without a warp, as validation crops and resizes."""
     x, y, width, height = (round(value) for value in view.box)
     part = image[y : y + max(1, height), x : x + max(1, width)]
     part = resize(part, imgsz, imgsz)
@@ -258,7 +268,7 @@ def _shrink(image: Image, view: View, imgsz: int) -> tuple[Image, Box]:
     """Average pixels that linear interpolation would skip; each axis on its own."""
     height, width = image.shape[:2]
     box = view.box
-    wanted = imgsz * view.zoom * _SPARE_PIXELS
+    wanted = imgsz * view.zoom * SPARE_PIXELS
     across, down = min(1.0, wanted / box.width), min(1.0, wanted / box.height)
     if across == 1.0 and down == 1.0:
         return image, box

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from espalier.errors import DataError, RecipeError
-from espalier.runs import write_whole
+from espalier.files import write_whole
 
 Weights = npt.NDArray[np.float64]
 _COLUMNS = ("class", "images", "weight")
@@ -71,12 +71,29 @@ def epoch_order(
     generator = np.random.default_rng([_ORDER_STREAM, seed, epoch])
     if sampler == "none":
         return generator.permutation(len(classes)).astype(np.int64)
-    exponents = {"balanced": -1.0, "sqrt": -0.5}
-    if sampler not in exponents:
-        raise RecipeError(f"sampler `{sampler}` is unknown", hint="none, balanced or sqrt")
-    share = np.bincount(classes)[classes].astype(np.float64) ** exponents[sampler]
+    share = np.bincount(classes)[classes].astype(np.float64) ** (_exponent(sampler) - 1.0)
     drawn = generator.choice(len(classes), size=len(classes), p=share / share.sum())
     return drawn.astype(np.int64)
+
+
+def drawn_counts(counts: Sequence[int], sampler: str) -> list[float]:
+    """Images of each class that an epoch is expected to draw; they sum to those there are.
+
+    Raises:
+        RecipeError: Unknown sampler.
+    """
+    images = np.asarray(counts, dtype=np.float64)
+    share = np.where(images > 0, images ** _exponent(sampler), 0.0)
+    drawn: list[float] = (images.sum() * share / share.sum()).tolist()
+    return drawn
+
+
+def _exponent(sampler: str) -> float:
+    """A class of n images is drawn in proportion to n to this power."""
+    exponents = {"none": 1.0, "sqrt": 0.5, "balanced": 0.0}
+    if sampler not in exponents:
+        raise RecipeError(f"sampler `{sampler}` is unknown", hint="none, balanced or sqrt")
+    return exponents[sampler]
 
 
 def write_class_weights(

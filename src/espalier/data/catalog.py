@@ -17,8 +17,8 @@ from espalier.data import torchvision_sets
 from espalier.data.sources import Progress, Source, read_source
 from espalier.data.split import assign_splits, follow_split
 from espalier.errors import DataError
+from espalier.files import write_whole
 from espalier.records import Catalog, Sample
-from espalier.runs import write_whole
 
 _FIELDS = tuple(field.name for field in fields(Sample))
 # The label mapping and the notes belong to the whole table: as JSON in the first row, so that the

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from espalier.data.split import SPLIT_WORDS
 from espalier.errors import DataError
+from espalier.files import write_whole
 from espalier.records import Sample
-from espalier.runs import write_whole
 
 COLUMNS = ("path", "label", "split", "group")
 _REQUIRED = COLUMNS[:2]

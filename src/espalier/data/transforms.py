@@ -14,11 +14,12 @@ import numpy as np
 
 from espalier.data.augment_colour import hide, recolour, soften
 from espalier.data.augment_geometry import (
+    SPARE_PIXELS,
     Image,
     Steps,
     centre_box,
     draw_view,
-    pad_to_square,
+    letterbox,
     render,
     resize,
 )
@@ -73,7 +74,7 @@ class TrainTransform:
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
         """Turn pixels [H, W, 3] into a view [imgsz, imgsz, 3]."""
         if self.fit == "pad":
-            image = pad_to_square(image)
+            image = letterbox(image, math.ceil(self.at_least * SPARE_PIXELS))
         height, width = image.shape[:2]
         view = draw_view(width, height, self.imgsz, self.fit, self.steps, rng)
         seen = render(image, view, self.imgsz)
@@ -104,7 +105,7 @@ class EvalTransform:
     def __call__(self, image: Image, rng: np.random.Generator | None = None) -> Image:
         """Turn pixels [H, W, 3] into [imgsz, imgsz, 3]; ``rng`` is never touched."""
         if self.fit == "pad":
-            image = pad_to_square(image)
+            image = letterbox(image, self.imgsz)
         elif self.fit == "crop":
             height, width = image.shape[:2]
             x, y, side, _ = (int(v) for v in centre_box(width, height, self.crop_share))

@@ -12,12 +12,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from espalier import metrics, runs
+from espalier import files, metrics
 from espalier.errors import DataError
 from espalier.evaluate.intervals import bootstrap
 from espalier.records import Predictions, Score
 
-SCORES = ("accuracy", "macro_f1", "balanced_accuracy")
 RESAMPLES = 2000
 
 
@@ -88,7 +87,7 @@ def evaluate_predictions(predictions: Predictions, split: str) -> Evaluation:
         split=split,
         images=len(known.labels),
         loss=metrics.cross_entropy(known.logits, known.labels),
-        scores=bootstrap(known, SCORES, resamples=RESAMPLES, seed=0),
+        scores=bootstrap(known, metrics.SCORES, resamples=RESAMPLES, seed=0),
         per_class=tuple(metrics.per_class(known)),
         confusion=metrics.confusion(known.labels, known.predicted, len(known.classes)),
         classes=known.classes,
@@ -125,7 +124,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
             "logits": pa.array(predictions.logits.tolist(), pa.list_(pa.float32())),
         }
     ).replace_schema_metadata({"classes": "\n".join(predictions.classes)})
-    runs.write_whole(path, lambda partial: pq.write_table(table, partial))
+    files.write_whole(path, lambda partial: pq.write_table(table, partial))
 
 
 def read_predictions(path: Path) -> Predictions:

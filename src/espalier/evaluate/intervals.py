@@ -44,10 +44,11 @@ def bootstrap(
     from a resample; it then leaves the mean, as it would in another test set, and so widens the
     interval.
 
-    Bias: near a perfect score with few images the interval can be too short still (a true accuracy
-    of 0.98 and 8 images: 80 %), and on long tails it is longer than it need be (up to 99 %). What
-    is uncertain is the photographs alone: another training seed is not in it, and photographs that
-    belong together (one plant, one series) count as independent.
+    Bias: over 80 simulated cases (8 to 500 images, 2 to 12 classes, 1 : 1 and 20 : 1, recalls of
+    0.5 to 0.95) the intervals of macro-F1 and balanced accuracy held the true value in 88-100 %,
+    96 % on average. With a true accuracy of 0.98 and 8 images it is 80 %: one mistake is then
+    always a surprise. What is uncertain is the photographs alone: another training seed is not in
+    it, and photographs that belong together (one plant, one series) count as independent.
 
     Args:
         predictions: Images without a label are left out.

@@ -44,7 +44,8 @@ class Predictor:
         self.channels_last = cast(bool, self.recipe.training.channels_last)
         self.model.to(self.device, memory_format=memory_format(self.channels_last))  # type: ignore[call-overload]
         self.normalizer = Normalizer(
-            cast(Sequence[float], self.recipe.data.mean), cast(Sequence[float], self.recipe.data.std)
+            cast(Sequence[float], self.recipe.data.mean),
+            cast(Sequence[float], self.recipe.data.std),
         ).to(self.device)
 
     def predict(self, samples: Sequence[Sample]) -> Predictions:

@@ -106,6 +106,7 @@ def set_image_size(model: Classifier, imgsz: int) -> None:
 
 def _weighted_backbone(section: Model, imgsz: int) -> tuple[nn.Module, KeyReport | None]:
     if section.weights == "pretrained":
+        _require_pretrained(section)
         return load_pretrained(section.name, lambda: _backbone(section, imgsz, True)), None
     backbone = _backbone(section, imgsz, False)
     if section.weights == "none":
@@ -113,9 +114,21 @@ def _weighted_backbone(section: Model, imgsz: int) -> tuple[nn.Module, KeyReport
     return backbone, load_backbone_weights(backbone, section.weights)
 
 
+def _require_pretrained(section: Model) -> None:
+    if model_facts(section.name).has_pretrained:
+        return
+    reason = "it is trained from scratch" if section.name == SMALL_CNN else "timm offers none"
+    raise WeightsError(
+        f"There are no pretrained weights for {section.name}: {reason}.",
+        hint="--weights none, or --weights FILE (a .safetensors or .pth file)",
+    )
+
+
 def _backbone(section: Model, imgsz: int, pretrained: bool) -> nn.Module:
     if section.name == SMALL_CNN:
-        return _small_cnn(section, pretrained)
+        if section.drop_path > 0:
+            raise _no_drop_path(section)
+        return SmallCNN()
     depth = {"drop_path_rate": section.drop_path} if section.drop_path > 0 else {}
     arguments: dict[str, Any] = {**depth, **size_argument(section.name, imgsz)}
     try:
@@ -125,17 +138,6 @@ def _backbone(section: Model, imgsz: int, pretrained: bool) -> nn.Module:
             raise _no_drop_path(section) from error
         raise
     return module
-
-
-def _small_cnn(section: Model, pretrained: bool) -> nn.Module:
-    if section.drop_path > 0:
-        raise _no_drop_path(section)
-    if pretrained:
-        raise WeightsError(
-            f"There are no pretrained weights for {SMALL_CNN}: it is trained from scratch.",
-            hint="--weights none",
-        )
-    return SmallCNN()
 
 
 def _no_drop_path(section: Model) -> ModelError:

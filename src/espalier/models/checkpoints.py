@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -13,11 +14,12 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from espalier.errors import CheckpointError
+from espalier.files import write_whole
 from espalier.models.build import Classifier, build_model, set_image_size
 from espalier.models.facts import size_argument
 from espalier.models.weight_files import first_line, unsafe_file
 from espalier.recipe.schema import Recipe
-from espalier.runs import FORMAT_VERSION, write_whole
+from espalier.runs import FORMAT_VERSION
 
 
 class Checkpoint(TypedDict):
@@ -168,7 +170,10 @@ def _read(path: Path) -> Any:
     if path.suffix == ".safetensors":
         raise _only_weights(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # torch warns of pickles of other kinds, which it then refuses.
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise unsafe_file(path, error, CheckpointError) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:

@@ -138,10 +138,13 @@ def check_imgsz(facts: ModelFacts, imgsz: int) -> None:
         ModelError: Too small, or not a multiple of what the model needs.
     """
     multiple, smallest = facts.multiple_of, facts.min_imgsz
-    if imgsz >= smallest and imgsz % multiple == 0:
+    only = multiple == facts.imgsz
+    if imgsz == facts.imgsz or (imgsz >= smallest and imgsz % multiple == 0 and not only):
         return
     nearest = max(smallest, round(imgsz / multiple) * multiple)
     rule = f"at least {smallest}" + (f" and a multiple of {multiple}" if multiple > 1 else "")
+    if only:
+        nearest, rule = facts.imgsz, f"{facts.imgsz}, and nothing else"
     raise ModelError(
         f"{imgsz} px does not fit {facts.name}: the size must be {rule}.",
         hint=f"--imgsz {nearest}",

@@ -10,11 +10,14 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import huggingface_hub.constants
+import safetensors
 from torch import nn
 
 from espalier.errors import WeightsError
 
 _CONNECT_SECONDS = 5.0
+# The hub's client lets the errors of its transport through; which transport depends on its version.
+_NETWORK_PACKAGES = ("httpx", "httpcore", "requests", "urllib3")
 
 
 def load_pretrained(name: str, create: Callable[[], nn.Module]) -> nn.Module:
@@ -27,7 +30,9 @@ def load_pretrained(name: str, create: Callable[[], nn.Module]) -> nn.Module:
     try:
         with _offline(not reachable):
             return create()
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:
+        if not _is_failed_fetch(error):
+            raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if not reachable:
             reason = f"no connection to {_hub_host()}, and they are not in the local cache"
@@ -36,6 +41,13 @@ def load_pretrained(name: str, create: Callable[[], nn.Module]) -> nn.Module:
             hint="--weights FILE (a .safetensors or .pth file), or --weights none to start "
             "from scratch",
         ) from error
+
+
+def _is_failed_fetch(error: Exception) -> bool:
+    """Whether an exception is of the network, the hub or a damaged download, and not a bug."""
+    if isinstance(error, OSError | RuntimeError | ValueError | safetensors.SafetensorError):
+        return True
+    return type(error).__module__.partition(".")[0] in _NETWORK_PACKAGES
 
 
 def _hub_host() -> str:

@@ -83,7 +83,7 @@ def set_mode(model: Classifier, stage: Stage) -> None:
     """
     for half in (model.backbone, model.head):
         _rest_frozen(half)
-    if stage.batch_norm == "auto":
+    if stage.batch_norm in ("auto", "thawed"):
         return
     for module in model.modules():
         if isinstance(module, _BatchNorm):
@@ -187,7 +187,8 @@ def _lies_in(name: str, prefix: str) -> bool:
 
 
 def _unknown_parts(model: Classifier, unknown: list[str]) -> ModelError:
-    known = [name for name, child in model.backbone.named_children() if any(child.parameters())]
+    children = model.backbone.named_children()
+    known = [name for name, child in children if next(child.parameters(), None) is not None]
     listed = ", ".join(f"'{name}'" for name in unknown)
     return ModelError(
         f"{model.name} has no part {listed} to train. Its parts: {', '.join([*known, 'head'])}; "

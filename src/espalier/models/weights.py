@@ -94,19 +94,17 @@ def load_backbone_weights(backbone: nn.Module, source: str | Path) -> KeyReport:
 
 
 def _unprefixed(found: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Takes wrapper prefixes off as long as that makes more names known to the backbone."""
-    best = found
-    for _ in _PREFIXES:
-        candidates = [_strip(best, prefix) for prefix in _PREFIXES]
-        better = max(candidates, key=lambda state: len(state.keys() & wanted.keys()))
-        if len(better.keys() & wanted.keys()) <= len(best.keys() & wanted.keys()):
-            break
-        best = better
-    return best
+    """Takes off the prefixes of wrappers that most names carry and the backbone does not know."""
+    while True:
+        wrapper = next((p for p in _PREFIXES if _is_wrapper(p, found, wanted)), None)
+        if wrapper is None:
+            return found
+        found = {name.removeprefix(wrapper): tensor for name, tensor in found.items()}
 
 
-def _strip(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+def _is_wrapper(prefix: str, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> bool:
+    carried = sum(name.startswith(prefix) for name in found)
+    return 2 * carried > len(found) and not any(name.startswith(prefix) for name in wanted)
 
 
 def _real_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -6,7 +6,6 @@ written is read back as exactly the same values.
 
 from __future__ import annotations
 
-import datetime
 import json
 import re
 from collections.abc import Hashable, Mapping
@@ -46,6 +45,21 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+# Classes are called "no", and runs 2024-01-01: both are text. The dumper still quotes them, for
+# whoever reads the file with another loader.
+_Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, pattern)
+        for tag, pattern in resolvers
+        if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool",
+    re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"),
+    list("tTfF"),
+)
 for _class in (_Loader, _Dumper):
     _class.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
 
@@ -64,7 +78,7 @@ def parse_value(text: str) -> object:
         value: object = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError:
         return text
-    return text if isinstance(value, (datetime.date, bytes)) else value
+    return value
 
 
 def parse_document(text: str, name: str, *, is_json: bool) -> dict[str, Any]:

@@ -93,6 +93,12 @@ def takes_only_text(key: str) -> bool:
     return "string" in kinds and kinds <= {"string", "null"}
 
 
+def takes_true_or_false(key: str) -> bool:
+    """Whether a key takes true and false, among other things."""
+    node = field_schema(key) or {}
+    return any(_kind(option) == "boolean" for option in node.get("anyOf", [node]))
+
+
 def choices(key: str) -> list[str]:
     """The words a key allows, where it allows a fixed few; else empty."""
     node = field_schema(key)
@@ -135,7 +141,7 @@ def unknown_key(key: str, *, also: Iterable[str] = ()) -> str:
         near = nearest(parts[2], sections()["stages"])
         if near:
             return f"unknown key {shown}: did you mean stages.{parts[1]}.{near}?"
-    near = nearest(key, [*_known_keys(), *DAILY, *also])
+    near = nearest(key, [*sections(), *_known_keys(), *DAILY, *also])
     if near:
         return f"unknown key {shown}: did you mean {near}?"
     if len(parts) > 1 and parts[0] in sections():

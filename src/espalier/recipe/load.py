@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 DEFAULT_PRESET = "standard"
+_TABLE = "augment.steps."
 _BEFORE_EDIT = object()
 _NOWHERE = Setting(None, "")
 _HINT = "espalier train --print-config shows every key with its value"
@@ -158,6 +159,8 @@ def _choose_preset(
         )
     if preset is not None:
         return str(name), "--preset"
+    if isinstance(tree.get("why"), dict):
+        return str(name), str(tree["why"].get("preset", ""))
     return str(name), f"file {Path(file).name}" if named and file is not None else ""
 
 
@@ -234,6 +237,9 @@ def _build(draft: Draft, preset: str | None, preset_origin: str) -> Recipe:
     origins = {key: setting.origin.strip() for key, setting in draft.settings.items()}
     why = {key: origin for key, origin in origins.items() if origin not in ("", AUTO.strip())}
     why = {k: v for k, v in why.items() if not (k.startswith("stages.") and k.endswith(".name"))}
+    for key in [key for key in why if key.startswith(_TABLE) and why[key].startswith(AUTO)]:
+        # One entry for the whole table: it has some fifty values.
+        why.setdefault("augment.steps", why.pop(key))
     if preset_origin:
         why = {"preset": preset_origin, **why}
     recipe, problems = _validate({**tree, "preset": preset, "why": why}, origins)

@@ -205,6 +205,8 @@ class Draft:
     def _followers(self, key: str) -> list[str]:
         if key.startswith("stages.") and key.endswith(".lr"):
             return [f"{key.removesuffix('lr')}backbone_lr"]
+        if key.startswith("stages.") and key.endswith(".train"):
+            return [f"{key.removesuffix('train')}batch_norm"]
         own = GENERAL.get(key)
         stages = [f"stages.{stage}.{own}" for stage in self.stage_names()] if own else []
         return [*FOLLOWS.get(key, ()), *stages]

@@ -1,6 +1,6 @@
 """Augmentation as data: the steps, the named policies, and the merge of a person's changes.
 
-Lengths are shares of the output's side, areas are shares of the picture, angles are degrees and
+Lengths are shares of the view's side, areas are shares of its square, angles are degrees and
 ``p`` is the probability that the step happens to one image. Steps are listed in the order in which
 they are applied. No array is touched here.
 """
@@ -44,7 +44,7 @@ def _ratio(default: float, which: str) -> ParamSpec:
 
 
 def _area(default: float, which: str) -> ParamSpec:
-    return ParamSpec(default, 0.001, 1.0, f"{which} share of the picture's area")
+    return ParamSpec(default, 0.001, 1.0, f"{which} share of the square's area")
 
 
 STEPS: dict[str, dict[str, ParamSpec]] = {
@@ -97,7 +97,7 @@ STEPS: dict[str, dict[str, ParamSpec]] = {
     },
     "blur": {
         "p": _p(0.1),
-        "min_sigma": ParamSpec(0.1, 0.01, 20.0, "smallest sigma in output pixels"),
+        "min_sigma": ParamSpec(0.3, 0.01, 20.0, "smallest sigma in output pixels"),
         "max_sigma": ParamSpec(1.0, 0.01, 20.0, "largest sigma in output pixels"),
     },
     "noise": {

@@ -48,7 +48,7 @@ _SPELLINGS = """\
 ## Other spellings
 
 Configuration files made for other trainers are read as they are, as far as their meaning exists
-here; `why` keeps how a value was spelled. Section and key names may have spaces, hyphens or capitals
+here; `why` keeps how a value was spelled. Names may have spaces, hyphens or capitals
 (`class weighting`, `classWeighting`). Keys that begin with `_` are comments.
 """
 

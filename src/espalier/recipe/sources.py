@@ -19,6 +19,7 @@ from espalier.recipe.keys import (
     field_schema,
     sections,
     takes_only_text,
+    takes_true_or_false,
     unknown_key,
 )
 from espalier.recipe.merge import Layer
@@ -26,6 +27,7 @@ from espalier.recipe.spelling import KEYS, SECTIONS, STAGE_KEYS, VALUES, WHOLE, 
 from espalier.recipe.switches import SWITCHES, Meaning
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|)")
+_YES_NO = {"yes": True, "on": True, "no": False, "off": False}
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -52,10 +54,8 @@ def from_tree(tree: Mapping[str, Any], origin: str) -> Layer:
         section = SECTIONS.get(snake(name), snake(name))
         if name.startswith("_") or section in ("preset", "why"):
             continue
-        if section == "stages":
-            _take_stages(layer, content, origin)
-        elif section in sections():
-            _take_section(layer, section, name, content, origin)
+        if section in sections():
+            _take_whole_section(layer, section, name, content, origin)
         else:
             _take_top(layer, name, content, origin)
     return layer
@@ -87,18 +87,28 @@ def _take_assignment(layer: Layer, text: str, origin: str) -> None:
 
 def _assign(layer: Layer, typed: str, value: object, origin: str) -> None:
     """Take in one value of the command line; text is read as YAML where the key allows more."""
+    section = SECTIONS.get(snake(typed), snake(typed))
+    if section in sections() and isinstance(value, str) and value.startswith(("{", "[")):
+        value = parse_value(value)
+    if section in sections() and isinstance(value, (dict, list)):
+        _take_whole_section(layer, section, typed, value, origin)
+        return
     key = _typed_key(typed)
-    if field_schema(key) is None and key not in TOTALS and not _is_section(key):
+    if field_schema(key) is None and key not in TOTALS:
         layer.problems.append(unknown_key(typed))
         return
     if isinstance(value, str) and (not takes_only_text(key) or value in ("null", "~")):
         value = parse_value(value)
-    if key == "stages":
-        _take_stages(layer, value, origin)
-    elif isinstance(value, dict) and not key.startswith("augment.steps"):
-        _take_section(layer, key, key, value, origin)
+    _put(layer, key, value, origin)
+
+
+def _take_whole_section(
+    layer: Layer, section: str, typed: str, content: object, origin: str
+) -> None:
+    if section == "stages":
+        _take_stages(layer, content, origin)
     else:
-        _put(layer, key, value, origin)
+        _take_section(layer, section, typed, content, origin)
 
 
 def _typed_key(typed: str) -> str:
@@ -112,10 +122,6 @@ def _typed_key(typed: str) -> str:
         stage, _, key = rest.partition(".")
         return f"stages.{stage}.{STAGE_KEYS.get(key, key)}"
     return KEYS.get(section, {}).get(rest, f"{section}.{rest}")
-
-
-def _is_section(key: str) -> bool:
-    return key in sections()
 
 
 def _take_top(layer: Layer, name: str, content: object, origin: str) -> None:
@@ -245,6 +251,8 @@ def _translated(key: str, value: object) -> object:
         return str(value)
     if not isinstance(value, str):
         return _tuple_free(value)
+    if takes_true_or_false(key) and value.lower() in _YES_NO:
+        return _YES_NO[value.lower()]
     if value.lower() == "none" and not takes_only_text(key) and "none" not in choices(key):
         return None
     table = VALUES.get(key, {}) | {plain(word): word for word in choices(key)}

@@ -5,21 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from rich.cells import cell_len
 
+from espalier.files import write_whole
 from espalier.report import style
 from espalier.report.names import shorten_middle
-from espalier.runs import write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.text import Text
 
 MOST_IMAGES = 16
 _COLUMNS = 4
 _LEAST_SIDE = 180
 _GAP, _STRIP = 8, 26
 _POINTS = 10.5
-# Widest pixels that an average letter of DejaVu Sans takes at this size and 100 dpi.
-_LETTER = 0.62 * _POINTS * style.DPI / 72
+_NARROWEST = 4
+"""Pixels that the narrowest letters take; only bounds how many lengths are tried."""
 
 
 def denormalise(
@@ -59,27 +64,37 @@ def contact_sheet(images: npt.NDArray[np.uint8], labels: Sequence[str], path: Pa
     for tile, (x, y) in zip(tiles, corners, strict=True):
         canvas[y : y + height, x : x + width] = tile
     captions = [(x, y + height, name) for (x, y), name in zip(corners, labels, strict=False)]
-    _write(canvas, captions, int(width / _LETTER), path)
+    _write(canvas, captions, width, path)
     return path
 
 
 def _write(
     canvas: npt.NDArray[np.uint8],
     captions: Sequence[tuple[int, int, str]],
-    cells: int,
+    room: int,
     path: Path,
 ) -> None:
-    """Put each name (left, top, text) on the canvas, cut to so many columns of text, and save."""
+    """Put each name (left, top, text) on the canvas, cut to ``room`` pixels, and save."""
     height, width = canvas.shape[:2]
     fonts, missing = style.fonts_for([name for _, _, name in captions])
     figure = style.new_figure(width, height)
     figure.figimage(canvas, 0, 0, origin="upper")
     for left, top, name in captions:
-        text = style.drawable(shorten_middle(name, cells) or "?", missing)
         across, up = left / width, 1.0 - (top + _STRIP / 2) / height
-        figure.text(across, up, text, va="center", fontsize=_POINTS, family=fonts, color=style.INK)
+        text = figure.text(across, up, "", va="center", fontsize=_POINTS, family=fonts)
+        text.set_color(style.INK)
+        _fit(text, name, missing, room)
     options = {"quality": 95, "subsampling": 0}
     write_whole(
         path,
         lambda partial: figure.savefig(partial, format="jpg", dpi=style.DPI, pil_kwargs=options),
     )
+
+
+def _fit(text: Text, name: str, missing: frozenset[str], room: int) -> None:
+    """Write as much of the name as takes at most ``room`` pixels; its middle goes first."""
+    cells = min(max(cell_len(name), 1), room // _NARROWEST)
+    text.set_text(style.drawable(shorten_middle(name, cells) or "?", missing))
+    while cells > 1 and text.get_window_extent().width > room:
+        cells -= 1
+        text.set_text(style.drawable(shorten_middle(name, cells), missing))

@@ -21,7 +21,7 @@ WIDTH, HEIGHT, PANEL_PIXELS = 1400, 700, 1260
 
 
 class PlannedRate(NamedTuple):
-    """The rates of one optimizer step; ``step`` and ``epoch`` count from 1 over the whole run.
+    """The rates of one optimizer step; steps count from 0 over the run, epochs from 1.
 
     ``backbone`` is the fastest rate of the backbone, 0 while it is frozen.
     """
@@ -59,7 +59,7 @@ def draw_schedule(
     figure = style.new_figure(WIDTH, HEIGHT)
     axes = figure.add_axes((0.062, 0.105, 0.92, 0.70))
     style.dress(axes, "Learning rate per optimizer step")
-    axes.set_xlim(plan[0].step - 1, max(plan[-1].step, plan[0].step + 1))
+    axes.set_xlim(plan[0].step - 0.5, max(plan[-1].step, plan[0].step + 1) + 0.5)
     style.log_rates(axes, [rate for row in plan for rate in (row.head, row.backbone)])
     # Room for the names of the stages above the highest rate.
     axes.set_ylim(top=axes.get_ylim()[1] * 2)
@@ -144,7 +144,11 @@ def _write_title(
     peaks += f", backbone at most {rate_text(backbone)}" if backbone > 0 else ", backbone frozen"
     epochs = max((stage.last_epoch for stage in stages), default=plan[-1].epoch)
     below = ", ".join(
-        (_count(plan[-1].step, "step"), _count(epochs, "epoch"), _count(len(stages), "stage"))
+        (
+            _count(plan[-1].step - plan[0].step + 1, "step"),
+            _count(epochs, "epoch"),
+            _count(len(stages), "stage"),
+        )
     )
     figure.text(0.02, 0.912, f"{below}: {peaks}", fontsize=12, color=style.QUIET, va="top")
 

@@ -12,8 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from espalier.files import write_whole
 from espalier.report.names import one_line
-from espalier.runs import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

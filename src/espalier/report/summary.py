@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from espalier.records import EpochRow, History
 from espalier.report import style
-from espalier.report.names import ELLIPSIS, one_line, shorten
+from espalier.report.names import shorten
 from espalier.report.numbers import duration, plain
 from espalier.report.reading import (
     StageResult,
@@ -129,11 +129,6 @@ def _fact_lines(history: History) -> list[str]:
     lines: list[str] = []
     for key, value in history.facts.items():
         if value:
-            lines += textwrap.wrap(
-                one_line(f"{key}: {value}"),
-                SUMMARY_CHARACTERS,
-                subsequent_indent="  ",
-                max_lines=LINES_PER_FACT,
-                placeholder=ELLIPSIS,
-            )
+            text = shorten(f"{key}: {value}", LINES_PER_FACT * (SUMMARY_CHARACTERS - 2))
+            lines += textwrap.wrap(text, SUMMARY_CHARACTERS, subsequent_indent="  ")
     return lines

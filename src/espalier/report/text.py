@@ -37,7 +37,6 @@ EPOCH_COLUMNS = (
     ("lr", 7),
     ("time", 6),
 )
-BYTES_PER_PARAMETER = 4
 
 
 class Judged(Protocol):
@@ -68,16 +67,28 @@ class ModelRow(Protocol):
         """As timm calls it."""
 
     @property
-    def parameters(self) -> int:
-        """Of the backbone."""
+    def parameters(self) -> float:
+        """Of the backbone, in millions."""
+
+    @property
+    def size_mb(self) -> float:
+        """Of its weights, in MB."""
 
     @property
     def imgsz(self) -> int:
-        """Pixels its weights were trained on."""
+        """Pixels across that it was made for."""
+
+    @property
+    def memory_gb(self) -> float:
+        """To train all of it, in GB."""
 
     @property
     def fits(self) -> bool:
-        """Whether this machine can train it."""
+        """Whether this machine has that much."""
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether there are weights for it."""
 
 
 class StagePlan(Protocol):
@@ -258,13 +269,16 @@ def models_table(rows: Sequence[ModelRow]) -> str:
         [
             row.name,
             str(row.imgsz),
-            millions(row.parameters),
-            size(BYTES_PER_PARAMETER * row.parameters),
+            f"{row.parameters:.3g} M",
+            f"{row.size_mb:,.3g} MB" if row.size_mb < 1000 else f"{row.size_mb:,.0f} MB",
+            f"{row.memory_gb:.1f} GB",
             "yes" if row.fits else "no",
+            "yes" if row.pretrained else "no",
         ]
         for row in rows
     ]
-    return table(["model", "pixels", "parameters", "file", "fits here"], lines)
+    heads = ["model", "pixels", "size", "file", "to train", "fits here", "weights"]
+    return table(heads, lines)
 
 
 def predictions_table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -39,7 +39,15 @@ def detect_machine() -> Machine:
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
         count = torch.cuda.device_count()
-        return Machine("cuda", properties.name, cores, memory, properties.total_memory, count)
+        return Machine(
+            "cuda",
+            properties.name,
+            cores,
+            memory,
+            properties.total_memory,
+            count,
+            bf16=torch.cuda.is_bf16_supported(),
+        )
     if torch.backends.mps.is_available():
         return Machine("mps", "Apple GPU", cores, memory, memory, 1)
     return Machine("cpu", cpu_name(), cores, memory)

@@ -10,6 +10,7 @@ from typing import cast
 
 import torch
 
+from espalier.data.loader import batch_count
 from espalier.models.build import Classifier
 from espalier.models.inference import autocast, memory_format
 from espalier.models.stages import set_mode, set_trainable
@@ -58,7 +59,7 @@ def estimate_stages(
     """
     torch.set_num_threads(cast(int, recipe.training.threads))
     batch = min(cast(int, recipe.training.batch), train_images)
-    batches = math.ceil(train_images / batch)
+    batches = batch_count(train_images, batch)
     if recipe.training.max_batches is not None:
         batches = min(batches, recipe.training.max_batches)
     found = []

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from espalier import runs
+from espalier import files, runs
 from espalier.models.checkpoints import load_checkpoint, restore_weights, save_checkpoint
 from espalier.records import EpochRow, History
 from espalier.train.session import Job, Session
@@ -21,8 +21,8 @@ from espalier.train.state import State
 
 def keep_epoch(job: Job, session: Session, state: State, row: EpochRow) -> None:
     """Put a finished epoch on record, and tell who watches."""
-    runs.append_row(job.run.train_diagnostics, train_line(row))
-    runs.append_row(job.run.val_diagnostics, val_line(row))
+    files.append_row(job.run.train_diagnostics, train_line(row))
+    files.append_row(job.run.val_diagnostics, val_line(row))
     runs.write_results(job.run.results_file, state.rows)
     if row.best and job.recipe.checkpointing.save_best:
         save_checkpoint(job.run.best, payload(job, session, state))
@@ -129,7 +129,7 @@ def same_file(source: Path, target: Path) -> None:
     try:
         os.link(source, partial)
     except OSError:  # a file system without hard links
-        runs.write_whole(target, lambda place: _copy(source, place))
+        files.write_whole(target, lambda place: _copy(source, place))
         return
     os.replace(partial, target)
 

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from espalier.data.loader import Batch
 from espalier.errors import NonFiniteLossError, TrainingInterrupted
+from espalier.files import append_row
 from espalier.models.inference import memory_format
-from espalier.runs import append_row
 from espalier.train.interrupts import Interrupts
 from espalier.train.judge import judge_epoch
 from espalier.train.keep import carry_best_weights, keep_epoch, save_last
@@ -202,7 +202,8 @@ def keep_vitals(job: Job, session: Session, state: State, loss: Tensor, norm: Te
     parts, update = session.vitals.after_step()
     state.totals.update_norms.append(update)
     row = step_row(
-        step=state.step,
+        # As everywhere, the step counts what is finished: this one is the state's next.
+        step=state.step + 1,
         stage=session.stage.name,
         epoch=state.epoch + 1,
         loss=float(loss),

@@ -92,7 +92,7 @@ def _focal(surprise: Tensor, alpha: float, gamma: float) -> Tensor:
 
 
 def build_loss(
-    section: Loss, *, class_weights: Floats | None, class_counts: Sequence[int]
+    section: Loss, *, class_weights: Floats | None, class_counts: Sequence[float]
 ) -> PerImageLoss:
     """The loss of a recipe.
 
@@ -115,7 +115,7 @@ def build_loss(
 
 
 def chance_loss(
-    section: Loss, class_counts: Sequence[int], class_weights: Floats | None = None
+    section: Loss, class_counts: Sequence[float], class_weights: Floats | None = None
 ) -> float:
     """Mean training loss, in nats, of a model whose logits are all 0: the first loss to expect.
 
@@ -127,7 +127,7 @@ def chance_loss(
 
 
 def prior_loss(
-    section: Loss, class_counts: Sequence[int], class_weights: Floats | None = None
+    section: Loss, class_counts: Sequence[float], class_weights: Floats | None = None
 ) -> float:
     """Least mean training loss, in nats, of a model that sees no image and knows the class shares.
 
@@ -141,7 +141,7 @@ def prior_loss(
 
 
 def floor_loss(
-    section: Loss, class_counts: Sequence[int], class_weights: Floats | None = None
+    section: Loss, class_counts: Sequence[float], class_weights: Floats | None = None
 ) -> float:
     """Least mean training loss, in nats, of a model that knows every label: what smoothing leaves.
 
@@ -156,7 +156,7 @@ def floor_loss(
     return float((_prior(class_counts) * weights * least).sum())
 
 
-def _smoothed_targets(section: Loss, class_counts: Sequence[int]) -> Floats:
+def _smoothed_targets(section: Loss, class_counts: Sequence[float]) -> Floats:
     """Row c: the target [K] that an image of class c stands for."""
     loss = build_loss(section, class_weights=None, class_counts=class_counts)
     spread = loss.spread.double().numpy()
@@ -207,13 +207,13 @@ def _prior_strength(section: Loss) -> float:
     return strengths.get(section.name, 0.0)
 
 
-def _prior(class_counts: Sequence[int]) -> Floats:
+def _prior(class_counts: Sequence[float]) -> Floats:
     counts = _checked_counts(class_counts)
     shares: Floats = counts / counts.sum()
     return shares
 
 
-def _checked_counts(class_counts: Sequence[int]) -> Floats:
+def _checked_counts(class_counts: Sequence[float]) -> Floats:
     counts = np.asarray(class_counts, dtype=np.float64)
     if not counts.sum() > 0 or (counts < 0).any():
         raise DataError(

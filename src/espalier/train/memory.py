@@ -20,7 +20,7 @@ def explain_memory(job: Job) -> Iterator[None]:
     except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        # Outside the handler: while the error lives, its frames keep the tensors that filled memory.
+        # Raised outside: while this error lives, its frames keep the tensors that filled memory.
         failed = True
     else:
         failed = False

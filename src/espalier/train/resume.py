@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from espalier import runs
+from espalier import files, runs
 from espalier.errors import ResumeError
 from espalier.models.checkpoints import load_checkpoint
 from espalier.recipe.schema import Recipe, Section
@@ -54,7 +54,8 @@ def check_label_mapping(run: RunDir, checkpoint: dict[str, Any], classes: tuple[
     """
     learned = tuple(checkpoint["classes"])
     if learned != classes:
-        differing = [f"{i}: {a} -> {b}" for i, (a, b) in enumerate(zip(learned, classes)) if a != b]
+        pairs = enumerate(zip(learned, classes, strict=False))
+        differing = [f"{i}: {old} -> {new}" for i, (old, new) in pairs if old != new]
         if len(learned) != len(classes):
             differing.append(f"{len(learned)} classes -> {len(classes)}")
         raise ResumeError(
@@ -128,9 +129,7 @@ def take_up(recipe: Recipe, state: State, run: RunDir, epochs: int | None) -> Re
         extended = extend(recipe, state, epochs)
         # What stopped the stage early would stop it again before the first new epoch.
         state.stopped = False
-        state.stopper = stopper_for(
-            extended.stages[state.stage_index], recipe.early_stopping
-        )
+        state.stopper = stopper_for(extended.stages[state.stage_index], recipe.early_stopping)
         return extended
     last = state.stage_index == len(recipe.stages) - 1
     if last and state.stage_done(recipe.stages[-1]):
@@ -144,5 +143,5 @@ def take_up(recipe: Recipe, state: State, run: RunDir, epochs: int | None) -> Re
 def rewind_logs(run: RunDir, state: State) -> None:
     """Bring the logs back to the checkpoint: later rows are made again."""
     for path in (run.train_diagnostics, run.val_diagnostics, run.steps_file):
-        runs.keep_rows_until(path, state.step)
+        files.keep_rows_until(path, state.step)
     runs.write_results(run.results_file, state.rows)

@@ -17,7 +17,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from espalier.data.balance import epoch_order
+from espalier.data.balance import drawn_counts, epoch_order
 from espalier.data.loader import Loader, batch_count
 from espalier.data.transforms import transform_for
 from espalier.models.build import Classifier, set_image_size
@@ -116,7 +116,9 @@ def open_session(job: Job, state: State) -> Session:
         loss=build_loss(
             recipe.loss,
             class_weights=job.class_weights,
-            class_counts=list(job.catalog.counts("train").values()),
+            class_counts=drawn_counts(
+                list(job.catalog.counts("train").values()), recipe.class_weighting.sampler
+            ),
         ).to(job.fabric.device),
         train=train,
         val=val,

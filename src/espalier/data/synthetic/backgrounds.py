@@ -39,7 +39,7 @@ def extra_leaf(size: int, rng: Random, pose: Pose) -> Placed:
     light = rng.uniform(0.75, 1.2)
     tone = (light * rng.uniform(0.85, 1.25), light, light * rng.uniform(0.8, 1.1), 1.0)
     placed = place(sheet, pose, size)
-    return replace(placed, pixels=cv2.multiply(placed.pixels, tone))
+    return replace(placed, pixels=cv2.multiply(placed.pixels, np.array(tone)))
 
 
 def _loose_pose(rng: Random, low: float, high: float) -> Pose:
@@ -73,7 +73,9 @@ def soil(size: int, rng: Random, light: Light) -> Plane:
     fine = noise.patch(noise.grain(), size, rng, 0.5)
     shade *= 1 + 0.15 * lumps + 0.10 * crumbs + 0.06 * fine
     value = float(rng.uniform(0.26, 0.52))
-    colour = colorsys.hsv_to_rgb(float(rng.uniform(0.05, 0.10)), float(rng.uniform(0.2, 0.5)), value)
+    colour = colorsys.hsv_to_rgb(
+        float(rng.uniform(0.05, 0.10)), float(rng.uniform(0.2, 0.5)), value
+    )
     ground = _plain(size, colour) * shade[:, :, None]
     for _ in range(int(rng.integers(0, 14))):
         _pebble(ground, rng, light)
@@ -106,7 +108,9 @@ def grass(size: int, rng: Random, light: Light) -> Plane:
     hues = hue + rng.normal(0, 0.016, count)
     dry = rng.random(count) < rng.uniform(0, 0.2)
     for k in range(count):
-        colour = colorsys.hsv_to_rgb(0.14 if dry[k] else hues[k], 0.40 if dry[k] else 0.58, tones[k])
+        colour = colorsys.hsv_to_rgb(
+            0.14 if dry[k] else hues[k], 0.40 if dry[k] else 0.58, tones[k]
+        )
         cv2.fillConvexPoly(ground, pixels[k], colour, cv2.LINE_AA, 4)
     return cv2.GaussianBlur(ground, (0, 0), float(rng.uniform(0.003, 0.014)) * size)
 
@@ -135,7 +139,8 @@ def cloth(size: int, rng: Random, light: Light) -> Plane:
     shade = shade * (1 + 0.06 * weave + 0.025 * fibre)
     saturation = float(rng.uniform(0.0, 0.55))
     colour = colorsys.hsv_to_rgb(float(rng.uniform(0, 1)), saturation, float(rng.uniform(0.3, 0.9)))
-    return _plain(size, colour) * shade[:, :, None]
+    fabric: Plane = _plain(size, colour) * shade[:, :, None]
+    return fabric
 
 
 def foliage(size: int, rng: Random, light: Light) -> Plane:

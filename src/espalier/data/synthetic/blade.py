@@ -126,9 +126,7 @@ def _vein_maps(shape: shapes.LeafShape, size: int) -> tuple[Plane, Plane]:
     return lines.astype(np.float32) / 255, away / np.float32(LEAF_LENGTH * size)
 
 
-def _lamina(
-    shape: shapes.LeafShape, size: int, rng: np.random.Generator
-) -> tuple[Plane, Plane]:
+def _lamina(shape: shapes.LeafShape, size: int, rng: np.random.Generator) -> tuple[Plane, Plane]:
     """Where the blade is, and the distance to its edge as it grew, before insects came."""
     sheet = np.zeros((size, size), np.uint8)
     cv2.fillPoly(sheet, [_pixels(shape.outline, size)], 255, cv2.LINE_AA, _SHIFT)

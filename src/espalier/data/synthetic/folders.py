@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from espalier.errors import DataError, DiskError
 
 Progress = Callable[[int, int], None]
+
+_MOST_THREADS = 8
 
 
 def write_folder(
@@ -19,7 +22,7 @@ def write_folder(
     total: int,
     progress: Progress | None = None,
 ) -> Path:
-    """The folder, holding every file; it does not exist, or stays empty, until all are written.
+    """The folder, holding every file; it does not exist, or stays empty, until all are drawn.
 
     Args:
         folder: New or empty.
@@ -33,18 +36,12 @@ def write_folder(
     """
     folder = Path(folder)
     _refuse_occupied(folder)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    place = folder.resolve()
+    partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
-        for done, (name, make) in enumerate(files, start=1):
-            path = partial / name
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(make())
-            if progress is not None:
-                progress(done, total)
-        if folder.exists():
-            folder.rmdir()
-        partial.rename(folder)
+        _write_all(partial, files, total, progress)
+        _put_in_place(partial, place)
     except OSError as error:
         raise DiskError(
             f"{folder}: the pictures could not be written ({error.strerror or error})",
@@ -53,6 +50,33 @@ def write_folder(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def _write_all(
+    folder: Path,
+    files: Iterable[tuple[str, Callable[[], bytes]]],
+    total: int,
+    progress: Progress | None,
+) -> None:
+    def write(file: tuple[str, Callable[[], bytes]]) -> None:
+        path = folder / file[0]
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(file[1]())
+
+    # OpenCV and NumPy let go of the interpreter lock, so threads draw side by side.
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as threads:
+        for done, _ in enumerate(threads.map(write, files), start=1):
+            if progress is not None:
+                progress(done, total)
+
+
+def _put_in_place(partial: Path, place: Path) -> None:
+    # An empty folder is filled, not replaced: a shell or a container may be standing in it.
+    if place.exists():
+        for entry in sorted(partial.iterdir()):
+            entry.rename(place / entry.name)
+    else:
+        partial.rename(place)
 
 
 def _refuse_occupied(folder: Path) -> None:

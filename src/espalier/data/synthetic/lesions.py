@@ -70,7 +70,11 @@ def spots(blade: Blade, rng: Random, severity: float) -> None:
     centre *= np.clip(0.8 + 0.3 * blade.noise(noise.clouds(), rng), 0.15, 1)
     pale = _vary(((0.62, 0.50, 0.34), (0.72, 0.67, 0.57))[int(rng.integers(2))], rng, 0.12)
     blade.paint(pale, centre * np.float32(rng.uniform(0.65, 0.95)))
-    ring = centre * np.exp(-(((far - np.float32(0.42)) / 0.09) ** 2)) * np.float32(rng.uniform(0, 0.45))
+    ring = (
+        centre
+        * np.exp(-(((far - np.float32(0.42)) / 0.09) ** 2))
+        * np.float32(rng.uniform(0, 0.45))
+    )
     blade.paint((0.38, 0.25, 0.15), ring)
     blade.relief -= np.float32(0.006) * rim
     blade.gloss *= 1 - 0.8 * rim
@@ -99,14 +103,14 @@ def rust(blade: Blade, rng: Random, severity: float) -> None:
 
 def mildew(blade: Blade, rng: Random, severity: float) -> None:
     """White powder in round colonies that run together and hide the veins."""
-    count = int(2 + 9 * severity * rng.uniform(0.6, 1.3))
-    radii = rng.uniform(0.05, 0.13, count).astype(np.float32) * np.float32(0.75 + 0.6 * severity)
+    count = int(3 + 9 * severity * rng.uniform(0.6, 1.3))
+    radii = rng.uniform(0.05, 0.13, count).astype(np.float32) * np.float32(0.80 + 0.6 * severity)
     far = _reach(blade, blade.somewhere(rng, count), radii, rng)
     ragged = blade.noise(noise.clouds(), rng, 0.8)
     fluff = blade.noise(noise.grain(), rng, 0.4)
     film = smoothstep(1.45, 0.25, far + 0.26 * ragged) * blade.lamina
     film = np.clip(film * (0.86 + 0.12 * fluff + 0.06 * ragged), 0, 1)
-    film *= np.float32(rng.uniform(0.62, 0.88))
+    film *= np.float32(rng.uniform(0.70, 0.90))
     blade.paint(_vary((0.85, 0.87, 0.83), rng, 0.04), film)
     blade.relief *= 1 - 0.3 * film
     blade.relief += np.float32(0.0012) * film * fluff
@@ -151,7 +155,7 @@ def mosaic(blade: Blade, rng: Random, severity: float) -> None:
     field = polygons + 0.35 * mottle + 0.45 * drift + np.float32(rng.uniform(-0.2, 0.3))
     pale = cv2.GaussianBlur(smoothstep(-0.1, 0.45, field), (0, 0), 1.1 * blade.size / 320)
     pale = pale * (1 - 0.6 * np.minimum(blade.veins * 1.4, 1)) * blade.lamina
-    strength = np.float32(0.42 + 0.42 * severity)
+    strength = np.float32(0.46 + 0.40 * severity)
     blade.paint(_vary((0.78, 0.82, 0.36), rng, 0.06), pale * strength)
     blade.tint((0.72, 0.80, 0.72), (1 - pale) * blade.lamina * np.float32(0.3 + 0.5 * severity))
     blade.relief += np.float32(0.004 + 0.010 * severity) * cv2.GaussianBlur(
@@ -186,11 +190,11 @@ CONDITIONS: Mapping[str, Condition] = MappingProxyType(
     {
         "healthy": healthy,
         "spots": spots,
-        "blight": blight,
+        "mosaic": mosaic,
         "rust": rust,
         "scorch": scorch,
+        "blight": blight,
         "mildew": mildew,
-        "mosaic": mosaic,
     }
 )
 """From the most frequent class to the rarest."""

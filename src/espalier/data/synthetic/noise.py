@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-Plane = npt.NDArray[np.float32]
+Plane = npt.NDArray[Any]
+"""Float32 throughout; said loosely because OpenCV declares its results as any real number."""
 
 TILE = 768
 _TILE_SEED = 20240229
@@ -27,7 +29,8 @@ def _octaves(cell_sizes: Sequence[float], roughness: float, seed: int) -> Plane:
         grid = rng.standard_normal((side, side)).astype(np.float32)
         total += cv2.resize(grid, (TILE, TILE), interpolation=cv2.INTER_CUBIC) * cell**roughness
     total -= total.mean()
-    return (total / total.std()).astype(np.float32)
+    found: Plane = (total / total.std()).astype(np.float32)
+    return found
 
 
 @lru_cache(maxsize=1)

@@ -17,6 +17,7 @@ Random = np.random.Generator
 Pixels = npt.NDArray[np.uint8]
 
 _OVERSAMPLING = 2
+_MILDEST = 0.12
 
 
 def photograph(condition: str, *, imgsz: int, rng: Random) -> Pixels:
@@ -30,7 +31,8 @@ def photograph(condition: str, *, imgsz: int, rng: Random) -> Pixels:
     size = _OVERSAMPLING * imgsz
     light, pose = draw_light(rng), draw_pose(rng)
     blade = grow(size, rng)
-    CONDITIONS[condition](blade, rng, float(rng.beta(1.3, 1.1)))
+    severity = _MILDEST + (1 - _MILDEST) * float(rng.beta(1.3, 1.1))
+    CONDITIONS[condition](blade, rng, severity)
     leaf = place(lit(blade, light, pose.angle), pose, size)
     scene = _scene(leaf, size, light, rng)
     small = cv2.resize(scene, (imgsz, imgsz), interpolation=cv2.INTER_AREA)
@@ -85,22 +87,27 @@ def _shadow(picture: Plane, leaf: Placed, light: Light, rng: Random) -> None:
 
 
 def _camera(picture: Plane, rng: Random) -> Pixels:
-    """White balance, exposure, contrast, lens and sensor."""
+    """What lens and sensor make of the scene, as RGB uint8 [H, W, 3]."""
     size = picture.shape[0]
     if rng.random() < 0.35:
         picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.3, 0.75)) * size / 160)
+    exposed = _expose(picture, rng)
+    coloured = rng.standard_normal((size, size, 3), np.float32)
+    common = noise.patch(noise.grain(), size, rng, 0.3)[:, :, None]
+    strength = np.float32(rng.uniform(0.003, 0.014)) * (np.float32(0.4) + np.sqrt(exposed))
+    noisy = exposed + strength * (coloured + common)
+    found: Pixels = np.rint(np.clip(noisy, 0, 1) * 255).astype(np.uint8)
+    return found
+
+
+def _expose(picture: Plane, rng: Random) -> Plane:
+    """White balance, exposure, soft highlights and a little less light in the corners."""
     warmth = float(rng.normal(0.01, 0.055))
     balance = np.array([1 + warmth, 1 + rng.normal(-0.01, 0.02), 1 - warmth])
     exposure = float(np.clip(rng.normal(1.36, 0.17), 0.95, 1.8))
-    picture = cv2.multiply(picture, (*(balance * exposure).tolist(), 0.0))
-    np.maximum(picture, 0, out=picture)
-    picture /= 1 + np.float32(0.20) * picture * picture
-    axis = np.linspace(-1, 1, size, dtype=np.float32) ** 2
+    bright = np.maximum(cv2.multiply(picture, np.append(balance * exposure, 0.0)), 0)
+    soft = bright / (1 + np.float32(0.20) * bright * bright)
+    axis = np.linspace(-1, 1, picture.shape[0], dtype=np.float32) ** 2
     fall = 1 - np.float32(rng.uniform(0, 0.14)) * (axis[:, None] + axis[None, :])
-    picture *= fall[:, :, None]
-    brightness = np.float32(0.4) + np.sqrt(picture)
-    coloured = rng.standard_normal((size, size, 3), np.float32)
-    common = noise.patch(noise.grain(), size, rng, 0.3)[:, :, None]
-    strength = np.float32(rng.uniform(0.003, 0.014))
-    picture += strength * brightness * (coloured + common)
-    return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+    found: Plane = soft * fall[:, :, None]
+    return found

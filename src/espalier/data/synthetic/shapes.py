@@ -73,7 +73,9 @@ def _bite(phase: Curve, teeth: _Teeth) -> Curve:
 
 def _wobble(s: Curve, rng: Random) -> Curve:
     """A factor near 1 that varies slowly, so that no two margins are equal."""
-    waves = [rng.normal(0, 0.028 / k) * np.sin(np.pi * k * s + rng.uniform(0, 7)) for k in (2, 3, 5)]
+    waves = [
+        rng.normal(0, 0.028 / k) * np.sin(np.pi * k * s + rng.uniform(0, 7)) for k in (2, 3, 5)
+    ]
     total: Curve = 1 + np.sum(waves, axis=0)
     return total
 
@@ -99,7 +101,9 @@ class _Pinnate:
         t = self.width(s) * _wobble(s, rng) * rng.uniform(0.93, 1.05)
         if self.lobes is not None:
             phase = s * self.lobes.count + rng.uniform(0, 0.4)
-            t = t * (1 - self.lobes.depth * (1 - np.abs(np.sin(np.pi * phase)) ** 0.75) * (1 - s**6))
+            t = t * (
+                1 - self.lobes.depth * (1 - np.abs(np.sin(np.pi * phase)) ** 0.75) * (1 - s**6)
+            )
         if self.teeth is not None:
             notch = _bite(s * self.teeth.count + rng.uniform(0, 1), self.teeth)
             t = np.maximum(t - self.teeth.depth * notch * np.minimum(1, 6 * s), 0.0)
@@ -226,9 +230,9 @@ def _heart(rng: Random) -> LeafShape:
 def _oak(rng: Random) -> LeafShape:
     count = rng.uniform(4.0, 5.6)
     lobes = _Teeth(count, rng.uniform(0.30, 0.46), rounded=True)
-    return _Pinnate(
-        rng.uniform(0.32, 0.38), 0.8, 0.5, lobes=lobes, laterals=round(count) + 1
-    ).draw(rng)
+    return _Pinnate(rng.uniform(0.32, 0.38), 0.8, 0.5, lobes=lobes, laterals=round(count) + 1).draw(
+        rng
+    )
 
 
 KINDS: tuple[Callable[[Random], LeafShape], ...] = (

@@ -39,9 +39,7 @@ def write_tiny(folder: Path, *, classes: int, per_class: int, imgsz: int, seed: 
     ]
     if problems:
         raise DataError("the patterns cannot be drawn like this", problems=problems)
-    return write_folder(
-        folder, _files(classes, per_class, imgsz, seed), total=classes * per_class
-    )
+    return write_folder(folder, _files(classes, per_class, imgsz, seed), total=classes * per_class)
 
 
 def _files(
