@@ -13,7 +13,12 @@ from espalier.data.loader import Loader
 from espalier.data.transforms import transform_for
 from espalier.errors import ModelError
 from espalier.models.checkpoints import load_checkpoint, rebuild_model
-from espalier.models.inference import Normalizer, memory_format, predict_logits
+from espalier.models.inference import (
+    Normalizer,
+    keep_freed_memory,
+    memory_format,
+    predict_logits,
+)
 from espalier.recipe.schema import Recipe
 from espalier.records import Predictions, Sample
 from espalier.runs import RunDir, find_run
@@ -34,6 +39,7 @@ class Predictor:
     """
 
     def __init__(self, run: RunDir | Path | str, device: str = "auto") -> None:
+        keep_freed_memory()
         checkpoint = load_checkpoint(checkpoint_of(run))
         self.recipe = Recipe.model_validate_json(checkpoint["recipe"])
         self.classes: tuple[str, ...] = tuple(checkpoint["classes"])

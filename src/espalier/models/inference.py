@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
@@ -10,6 +12,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+_KEPT_BYTES = 2**31 - 1
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep freed activations for the next step, where it is the allocator.
+
+    By default each large tensor is mapped from and returned to the system at every step. Measured
+    for MobileNetV2 at 128 px, batch 32, one core: 0.22-0.25 s of 0.74 s a step in page faults
+    without this, 0.01 s with it; 6 % more memory at the peak.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 class PixelBatch(Protocol):

@@ -17,7 +17,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from espalier.models.build import build_model
-from espalier.models.inference import autocast, memory_format
+from espalier.models.inference import autocast, keep_freed_memory, memory_format
 from espalier.recipe.schema import Recipe
 from espalier.records import Machine
 
@@ -89,6 +89,7 @@ def usable_memory() -> int:
 def open_fabric(recipe: Recipe) -> Fabric:
     """Lightning Fabric for the device and precision of a resolved recipe."""
     device = torch.device(recipe.training.device)
+    keep_freed_memory()
     torch.set_num_threads(cast(int, recipe.training.threads))
     devices: int | list[int] = 1 if device.index is None else [device.index]
     return Fabric(
@@ -105,6 +106,7 @@ def measure_precisions(recipe: Recipe, *, steps: int = 3) -> dict[str, float]:
     2.2 times faster and mobile nets slower; without AMX it is twice as slow for all.
     """
     untrained = recipe.model.model_copy(update={"weights": "none"})
+    keep_freed_memory()
     imgsz = cast(int, recipe.training.imgsz)
     batch = min(8, cast(int, recipe.training.batch))
     with _threads(cast(int, recipe.training.threads)), torch.random.fork_rng(devices=[]):

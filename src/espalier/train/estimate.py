@@ -12,7 +12,7 @@ import torch
 
 from espalier.data.loader import batch_count
 from espalier.models.build import Classifier
-from espalier.models.inference import autocast, memory_format
+from espalier.models.inference import autocast, keep_freed_memory, memory_format
 from espalier.models.stages import set_mode, set_trainable
 from espalier.recipe.schema import Recipe, Stage
 
@@ -57,6 +57,7 @@ def estimate_stages(
         train_images: Images of the training split.
         judged_images: Images of validation and of the probe together.
     """
+    keep_freed_memory()
     torch.set_num_threads(cast(int, recipe.training.threads))
     batch = min(cast(int, recipe.training.batch), train_images)
     batches = batch_count(train_images, batch)
