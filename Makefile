@@ -50,15 +50,16 @@ fix: $(STAMP) ## Format, and repair what ruff can repair
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(STAMP) ## Write the generated pages again: docs/cli.md, docs/guide/recipes.md, frozen options
+docs: $(STAMP) ## Write the generated pages again: command line, recipes, tree, frozen options
 	$(BIN)/python -m espalier.cli.reference > docs/cli.md
 	$(BIN)/python -m espalier.cli.reference --options > tests/contracts/cli_options.txt
 	$(BIN)/python -m espalier.recipe.reference > docs/guide/recipes.md
+	$(BIN)/python docs/tree.py
 
 bench: $(STAMP) ## Measure speed, memory and the cost of keeping records (about an hour)
 	$(BIN)/python -m benchmarks.training
 
 clean: ## Remove .venv, caches and build output; runs/, demo/ and data stay
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
-	find $(wildcard src tests benchmarks examples) -name __pycache__ -type d -prune -exec rm -rf {} +
+	find $(wildcard src tests benchmarks examples docs) -name __pycache__ -type d -prune -exec rm -rf {} +
 	find src -name '*.egg-info' -type d -prune -exec rm -rf {} +

@@ -70,3 +70,11 @@ def dishes(shared: Path) -> Path:
 def mobilenetv2_weights(shared: Path) -> Path:
     """MobileNetV2 as timm names its tensors, trained on ImageNet."""
     return _present(shared / "weights" / "mobilenetv2_100.timm.safetensors")
+
+
+@pytest.fixture(scope="session")
+def uneven(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of 18, 12 and 6 tiny pictures."""
+    from small_runs import uneven_photos
+
+    return uneven_photos(tmp_path_factory.mktemp("uneven") / "photos")

@@ -85,7 +85,7 @@ def test_a_half_written_line_is_left_out_and_rewinding_drops_later_steps(tmp_pat
         files.append_row(path, {"step": step})
     with path.open("a") as file:
         file.write('{"step": 4, "lo')
-    files.keep_rows_until(path, 2)
+    files.keep_rows_until(path, 2, clock="step")
     assert [r["step"] for r in files.read_rows(path)] == [1, 2]
 
 

@@ -12,6 +12,7 @@ would put the package in a function's place as soon as it is imported.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 from espalier import pipeline, runs, usage
 from espalier.evaluate.evaluation import Evaluation
 from espalier.pipeline import TrainResult
-from espalier.recipe.load import load_recipe
+from espalier.recipe.load import change_recipe, load_recipe
 from espalier.records import History, Predictions, Sample
 from espalier.runs import RunDir
 from espalier.train.watch import Watch
@@ -29,7 +30,7 @@ def train_classifier(
     photos: str | Path,
     *,
     preset: str | None = None,
-    config: Path | None = None,
+    config: str | Path | None = None,
     values: Mapping[str, Any] | None = None,
     watch: Watch | None = None,
     **daily: Any,
@@ -51,8 +52,8 @@ def train_classifier(
     """
     recipe = load_recipe(
         preset=preset,
-        file=config,
-        sets=[f"{key}={value}" for key, value in (values or {}).items()],
+        file=Path(config) if config is not None else None,
+        sets=[f"{key}={as_text(value)}" for key, value in (values or {}).items()],
         flags={"source": str(photos), **daily},
         words=[],
     )
@@ -60,11 +61,26 @@ def train_classifier(
 
 
 def resume_run(
-    run: str | Path | RunDir, *, epochs: int | None = None, watch: Watch | None = None
+    run: str | Path | RunDir,
+    *,
+    epochs: int | None = None,
+    watch: Watch | None = None,
+    **daily: Any,
 ) -> TrainResult:
-    """Continue a run exactly where it was stopped; with ``epochs`` extend it to so many in all."""
+    """Continue a run exactly where it was stopped; with ``epochs`` extend it to so many in all.
+
+    Args:
+        run: The run folder.
+        epochs: Epochs the run shall have in all; None: as planned.
+        watch: Told what happens while it trains.
+        **daily: The few values that may change: ``device``, ``workers``, ``time``.
+
+    Raises:
+        EspalierError: A value that cannot change, or nothing is left to do.
+    """
     found = as_run(run)
-    return pipeline.resume(found, found.recipe(), epochs=epochs, watch=watch)
+    recipe = change_recipe(found.recipe(), flags=daily)
+    return pipeline.resume(found, recipe, epochs=epochs, watch=watch)
 
 
 def evaluate_run(
@@ -75,15 +91,21 @@ def evaluate_run(
 
 
 def predict_images(
-    run: str | Path | RunDir, images: Sequence[str | Path], *, device: str = "auto"
+    run: str | Path | RunDir, images: str | Path | Sequence[str | Path], *, device: str = "auto"
 ) -> tuple[Predictions, tuple[Sample, ...]]:
     """Classify files, folders and globs; the second part lists what could not be read."""
-    return usage.predict(run, [str(image) for image in images], device=device)
+    chosen = [images] if isinstance(images, str | Path) else images
+    return usage.predict(run, [str(image) for image in chosen], device=device)
 
 
 def read_history(run: str | Path | RunDir) -> History:
     """The epochs of a run so far, living or dead."""
     return as_run(run).history()
+
+
+def as_text(value: object) -> str:
+    """A recipe value as it would be typed behind ``--set key=``."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def as_run(run: str | Path | RunDir) -> RunDir:

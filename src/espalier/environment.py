@@ -34,10 +34,18 @@ def versions() -> dict[str, str]:
 
 def commit() -> str | None:
     """Commit of Espalier's own source, ``-dirty`` with changes; None when it is installed."""
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve()
+    # Installed into a folder inside somebody else's repository, that repository's commit says
+    # nothing.
+    if not _git(here.parent, "ls-files", here.name):
+        return None
+    return _git(here.parent, "describe", "--always", "--dirty", "--exclude", "*")
+
+
+def _git(folder: Path, *words: str) -> str | None:
     try:
         text = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--dirty", "--exclude", "*"],
+            ["git", "-C", str(folder), *words],
             capture_output=True,
             text=True,
             timeout=5,

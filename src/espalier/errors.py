@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-EXIT_DONE = 0
 EXIT_FOUND_SOMETHING = 1
 EXIT_USER_MUST_CHANGE = 2
 EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
 
 
 class EspalierError(Exception):

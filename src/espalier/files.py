@@ -14,22 +14,35 @@ from typing import Any
 from espalier.errors import DiskError
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file beside its place, then move it there: readers see the old or the new one.
 
     Raises:
         DiskError: The file could not be written; what was there before is untouched.
     """
-    # The suffix stays last: libraries choose the format by it.
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    partial = partial_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(partial)
         os.replace(partial, path)
     except OSError as error:
+        raise disk_error(path, error) from error
+    finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise disk_error(path, error) from error
+
+
+def partial_of(path: Path) -> Path:
+    """Where a file grows until it is whole; of this process alone, so that two never share it."""
+    # The suffix stays last: libraries choose the format by it.
+    return path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what killed processes left half-written in a folder and those below it."""
+    for path in folder.rglob(".*.partial-*"):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -49,7 +62,7 @@ def disk_error(path: Path, error: OSError) -> DiskError:
         free = f"; {shutil.disk_usage(path.parent).free / 1e6:,.0f} MB are free there"
     return DiskError(
         f"cannot write {path}: {error.strerror or error}{free}. What was there before is intact",
-        hint="free some space, then: espalier train --resume RUN",
+        hint="free some space there, then type the command again",
     )
 
 
@@ -78,15 +91,15 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    # A line that is being written may end in the middle of a character.
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         with contextlib.suppress(json.JSONDecodeError):
             rows.append(json.loads(line))
     return rows
 
 
-def keep_rows_until(path: Path, step: int) -> None:
-    """Drop the rows after a global step: a resumed run writes them again."""
-    rows = read_rows(path)
-    kept = [row for row in rows if int(row.get("step", 0)) <= step]
+def keep_rows_until(path: Path, last: int, *, clock: str) -> None:
+    """Drop the rows after a ``step`` or ``epoch``: a resumed run writes them again."""
+    kept = [row for row in read_rows(path) if int(row.get(clock, 0)) <= last]
     if path.exists():
         write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))

@@ -28,7 +28,7 @@ from espalier.errors import DataError
 from espalier.evaluate.evaluation import Evaluation, evaluate_predictions, write_predictions
 from espalier.evaluate.predictor import Predictor
 from espalier.models.build import Classifier, KeyReport, build_model, model_facts
-from espalier.models.checkpoints import rebuild_model
+from espalier.models.checkpoints import rebuild_model, recipe_of
 from espalier.recipe.load import dump_yaml
 from espalier.recipe.resolve import resolve
 from espalier.recipe.schema import Recipe
@@ -45,6 +45,7 @@ from espalier.report.text import header_lines
 from espalier.runs import RunDir
 from espalier.train.devices import detect_machine, measure_precisions, open_fabric
 from espalier.train.interrupts import Interrupts
+from espalier.train.keep import explain_disk
 from espalier.train.loop import fit
 from espalier.train.losses import chance_loss, floor_loss, prior_loss
 from espalier.train.memory import explain_memory
@@ -96,7 +97,8 @@ class TrainResult:
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``train --json`` prints."""
-        best = self.history.best
+        # The last that was best so far, by whatever figure the recipe monitors: that of best.pt.
+        best = max((row.epoch for row in self.history.rows if row.best), default=None)
         return {
             "run": str(self.run.path),
             "val": self.val.to_json() if self.val else None,
@@ -104,7 +106,7 @@ class TrainResult:
             "seconds": round(self.seconds, 2),
             "cpu_seconds": round(self.cpu_seconds, 2),
             "epochs": len(self.history.rows),
-            "best_epoch": best.epoch if best else None,
+            "best_epoch": best,
             "ended": self.ended,
         }
 
@@ -125,6 +127,7 @@ def train(
     prepared = prepare(recipe, note=watch.on_note, progress=progress)
     model, report = start_model(prepared)
     run = open_run(prepared)
+    watch.on_note(f"run    {run.path}")
     with run.locked():
         if report is not None:
             watch.on_note(str(report))
@@ -141,21 +144,25 @@ def prepare(
     """Read the photographs, make the split, and decide everything that is still open."""
     machine = detect_machine()
     catalog = catalog_of(recipe, progress)
-    resolved = resolve(
+    resolved = settle(recipe, catalog, machine)
+    lines = header_lines(environment.versions(), machine.device_name, catalog)
+    for line in [*lines, *catalog.notes]:
+        if note is not None:
+            note(line)
+    data = resolved.data.model_copy(update={"classes": catalog.classes})
+    resolved = with_full_paths(resolved.model_copy(update={"data": data}))
+    return Prepared(resolved, catalog, machine)
+
+
+def settle(recipe: Recipe, catalog: Catalog, machine: Machine) -> Recipe:
+    """The recipe with everything decided that is still open."""
+    return resolve(
         recipe,
         machine=machine,
         catalog_counts=catalog.counts("train"),
         facts_of=model_facts,
         measure=measure_precisions,
     )
-    lines = header_lines(environment.versions(), machine.device_name, catalog)
-    for line in [*lines, *catalog.notes]:
-        if note is not None:
-            note(line)
-    data = resolved.data.model_copy(
-        update={"classes": catalog.classes, "source": absolute_source(catalog.source)}
-    )
-    return Prepared(resolved.model_copy(update={"data": data}), catalog, machine)
 
 
 def catalog_of(recipe: Recipe, progress: Progress | None = None) -> Catalog:
@@ -181,9 +188,26 @@ def catalog_of(recipe: Recipe, progress: Progress | None = None) -> Catalog:
     )
 
 
-def absolute_source(source: str) -> str:
-    """The source so that the recipe works from any folder."""
-    return source if source.startswith("torchvision:") else str(Path(source).resolve())
+def with_full_paths(recipe: Recipe) -> Recipe:
+    """The recipe so that it works from any folder."""
+    data = {
+        key: full_path(value)
+        for key in ("source", "root", "split_from")
+        if (value := getattr(recipe.data, key)) is not None
+    }
+    weights = recipe.model.weights
+    weights = weights if weights in ("pretrained", "none") else full_path(weights)
+    return recipe.model_copy(
+        update={
+            "data": recipe.data.model_copy(update=data),
+            "model": recipe.model.model_copy(update={"weights": weights}),
+        }
+    )
+
+
+def full_path(place: str) -> str:
+    """The path from the root to a file or folder; the address of a data set as it is."""
+    return place if place.startswith("torchvision:") else str(Path(place).resolve())
 
 
 def start_model(prepared: Prepared) -> tuple[Classifier, KeyReport | None]:
@@ -276,15 +300,21 @@ class CurvesWatch(Unwatched):
 
 
 def run_and_judge(
-    job: Job, state: State, optimizer_state: Mapping[str, Any] | None = None
+    job: Job, state: State, checkpoint: Mapping[str, Any] | None = None
 ) -> TrainResult:
     """Train to the end, then judge the best weights on validation and test."""
     wall, cpu = time.perf_counter(), time.process_time()
+    if not job.catalog.in_split("val"):
+        job.watch.on_note(
+            "no validation images: the columns called val, the best epoch and early stopping go by "
+            "training images, and say nothing about new ones"
+        )
     with (
         Interrupts(job.recipe.training.time_limit) as interrupts,
         explain_memory(job),
+        explain_disk(job.run),
     ):
-        fit(job, state, interrupts, optimizer_state)
+        fit(job, state, interrupts, checkpoint)
     evaluations = judge(job)
     return TrainResult(
         run=job.run,
@@ -299,7 +329,7 @@ def run_and_judge(
 
 def judge(job: Job) -> dict[str, Evaluation]:
     """Evaluate the best weights on validation and test; write predictions and the picture."""
-    predictor = Predictor(job.run)
+    predictor = Predictor(job.run, str(job.fabric.device))
     found: dict[str, Evaluation] = {}
     for split in ("val", "test"):
         samples = job.catalog.in_split(split)
@@ -309,7 +339,12 @@ def judge(job: Job) -> dict[str, Evaluation]:
             found[split] = evaluate_predictions(predictions, split)
     if found:
         shown = found.get("test") or found["val"]
-        draw_confusion(shown.confusion, job.catalog.classes, job.run.confusion_matrix)
+        draw_confusion(
+            shown.confusion,
+            job.catalog.classes,
+            job.run.confusion_matrix,
+            title=f"Confusion matrix, {shown.split}",
+        )
     return found
 
 
@@ -326,19 +361,23 @@ def resume(
 
     Raises:
         ResumeError: A value was changed that cannot change, or there is nothing left to do.
+        RecipeError: The device is not here, or TensorBoard is wanted and not installed.
         RunError: Another process trains in this run.
     """
     watch = watch or Unwatched()
+    if recipe.logging.tensorboard:
+        require_tensorboard()
     with run.locked():
-        old = run.recipe()
-        check_changes(old, recipe)
         checkpoint, state = load_state(run)
-        recipe = take_up(recipe, state, run, epochs)
         catalog = read_catalog(run.require(run.catalog_file))
-        check_label_mapping(run, checkpoint, catalog.classes)
-        job = make_job(
-            Prepared(recipe, catalog, detect_machine()), run, rebuild_model(checkpoint), watch
-        )
+        check_label_mapping(run, tuple(checkpoint["classes"]), catalog.classes)
+        machine = detect_machine()
+        recipe = with_full_paths(settle(recipe, catalog, machine))
+        check_changes(with_full_paths(recipe_of(checkpoint)), recipe)
+        recipe = take_up(recipe, state, run, epochs)
+        for note in checkpoint["notes"]:
+            watch.on_note(note)
+        job = make_job(Prepared(recipe, catalog, machine), run, rebuild_model(checkpoint), watch)
         rewind_logs(run, state)
         files.write_text(run.recipe_file, dump_yaml(recipe))
         environment.add_command(run)

@@ -1,9 +1,13 @@
-"""What is done with a run once it is there: evaluate, predict, plot, compare; and manifests."""
+"""What is done with a run once it is there: evaluate, predict, plot, compare; and manifests.
+
+What needs torch is imported where it is used, so that drawing a run needs none.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from espalier import runs
 from espalier.data.catalog import build_labelled, read_catalog
@@ -11,59 +15,109 @@ from espalier.data.manifests import write_manifest as write_manifest_file
 from espalier.data.sources import find_images, inspect_files
 from espalier.errors import CheckpointError, DataError
 from espalier.evaluate.evaluation import Evaluation, evaluate_predictions, write_predictions
-from espalier.evaluate.predictor import Predictor
-from espalier.models.checkpoints import load_checkpoint
-from espalier.recipe.schema import Recipe
-from espalier.records import Catalog, History, Predictions, Sample
+from espalier.records import SPLITS, Catalog, History, Predictions, Sample
 from espalier.report.compare import compare_runs
 from espalier.report.confusion import draw_confusion
 from espalier.report.curves import draw_curves
 from espalier.runs import RunDir
 
+if TYPE_CHECKING:
+    from espalier.evaluate.predictor import Predictor
 
-def evaluate(run: RunDir, data: str | None = None, *, device: str = "auto") -> list[Evaluation]:
+Note = Callable[[str], None]
+
+
+def evaluate(
+    run: RunDir, data: str | None = None, *, device: str = "auto", note: Note | None = None
+) -> list[Evaluation]:
     """Judge a run's best weights on its own validation and test images, or on other ones.
 
     Args:
         run: The run folder.
-        data: A folder of class folders or a manifest; its classes must be those of the run. Where
-            it has splits of its own, only its test (else validation) images are judged.
+        data: A folder of class folders or a manifest; its classes must be those of the run. Of
+            one that has a test part only that is judged, of any other all images.
         device: Where to compute.
+        note: Told what a person should know of an old checkpoint.
+
+    Raises:
+        DataError: There is nothing to judge.
+        ResumeError: The label mapping of the run is no longer that of its weights.
     """
-    predictor = Predictor(run, device)
+    from espalier.train.resume import check_label_mapping
+
+    predictor = open_predictor(run, device, note)
     if data is None:
         catalog = read_catalog(run.require(run.catalog_file))
+        check_label_mapping(run, predictor.classes, catalog.classes)
         chosen = {split: catalog.in_split(split) for split in ("val", "test")}
     else:
         labelled = build_labelled(data, root=None, classes=predictor.classes, progress=None)
-        chosen = {Path(data).name: labelled.in_split("test")}
+        chosen = {name_of(data): labelled.in_split("test")}
     found = []
     for name, samples in chosen.items():
         if samples:
             predictions = predictor.predict(samples)
             write_predictions(run.path / "predictions" / f"{name}.parquet", predictions)
             found.append(evaluate_predictions(predictions, name))
-    if found:
-        draw_confusion(found[-1].confusion, predictor.classes, confusion_file(run, data))
+    if not found:
+        raise DataError(
+            f"{data or run.path} has no validation and no test images to judge",
+            hint=f"espalier evaluate {run.path} --data FOLDER with other labelled photographs",
+        )
+    draw_confusion(
+        found[-1].confusion,
+        predictor.classes,
+        confusion_file(run, data),
+        title=f"Confusion matrix, {found[-1].split}",
+    )
     return found
+
+
+def open_predictor(run: RunDir | Path | str, device: str, note: Note | None) -> Predictor:
+    """The classifier of a run, once what should be known of it has been told."""
+    from espalier.evaluate.predictor import Predictor
+
+    predictor = Predictor(run, device)
+    if note is not None:
+        for text in predictor.notes:
+            note(text)
+    return predictor
+
+
+def name_of(data: str) -> str:
+    """What predictions on other data are called: as their folder, but never as those of a run."""
+    place = Path(data).resolve()
+    # A folder called test would replace the run's own predictions, one called run its name in JSON.
+    taken = {*SPLITS, "run"}
+    return f"{place.parent.name}-{place.name}" if place.name in taken else place.name
 
 
 def confusion_file(run: RunDir, data: str | None) -> Path:
     """Other data get a picture of their own: that of the run stays."""
     if data is None:
         return run.confusion_matrix
-    return run.path / f"confusion_matrix_{Path(data).name}.png"
+    return run.path / f"confusion_matrix_{name_of(data)}.png"
 
 
 def predict(
-    run: RunDir | Path | str, images: Sequence[str], *, device: str = "auto"
+    run: RunDir | Path | str,
+    images: Sequence[str],
+    *,
+    device: str = "auto",
+    note: Note | None = None,
 ) -> tuple[Predictions, tuple[Sample, ...]]:
     """Classify image files, folders and globs.
+
+    Args:
+        run: A run folder, or a checkpoint file.
+        images: Files, folders, patterns with ``*``.
+        device: Where to compute.
+        note: Told what a person should know of an old checkpoint.
 
     Returns:
         The predictions, and the files that could not be read, each with its reason.
     """
-    predictor = Predictor(run, device)
+    predictor = open_predictor(run, device, note)
     samples = inspect_files(find_images(images))
     readable = [sample for sample in samples if sample.status == "ok"]
     return predictor.predict(readable), tuple(s for s in samples if s.status == "unreadable")
@@ -94,6 +148,8 @@ def history_in(checkpoint_file: Path) -> History:
     Raises:
         CheckpointError: It carries none, as old checkpoints do not.
     """
+    from espalier.models.checkpoints import load_checkpoint, recipe_of
+
     checkpoint = load_checkpoint(checkpoint_file)
     rows = tuple(runs.epoch_row(row) for row in checkpoint.get("state", {}).get("rows", ()))
     if not rows:
@@ -101,8 +157,9 @@ def history_in(checkpoint_file: Path) -> History:
             f"{checkpoint_file} holds no history: it was saved before the first epoch ended, "
             "or by a version that kept none; its weights can still be used",
             hint=f"espalier predict {checkpoint_file} IMAGES",
+            problems=checkpoint["notes"],
         )
-    recipe = Recipe.model_validate_json(checkpoint["recipe"])
+    recipe = recipe_of(checkpoint)
     return History(
         rows, runs.stage_spans(recipe, rows), checkpoint_file.stem, runs.run_facts(recipe)
     )

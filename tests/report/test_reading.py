@@ -13,7 +13,6 @@ from espalier.report.reading import (
     best_row,
     comparison_rows,
     gap_points,
-    gap_text,
     planned_epochs,
     stage_results,
     verdict,
@@ -36,7 +35,6 @@ NAN = float("nan")
 )
 def test_verdict_bands(points: float, word: str) -> None:
     assert verdict(points) == word
-    assert word in gap_text(points)
 
 
 def test_gap_ignores_accuracy_as_trained(make_run: MakeRun) -> None:

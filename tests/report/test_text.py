@@ -155,7 +155,7 @@ def test_comparison_of_runs_and_of_stages(make_run: MakeRun) -> None:
     block = text.comparison_table(comparison_rows(runs))
     assert max(widths(block)) <= 80
     assert all(word in block for word in ("good", "overfitting"))
-    stages = text.stage_table(make_run(6, 2))
+    stages = text.comparison_table(comparison_rows([make_run(6, 2)]))
     assert all(word in stages for word in ("gain", "90.0s", "+0."))
 
 

@@ -33,4 +33,4 @@ def dry_run(recipe: Recipe, as_json: bool) -> None:
     )
     print_result("early stopping may end it sooner")
     print_result(f"planned learning rates: {PICTURE}")
-    say("what was decided, and why: espalier train ... --print-config; recipe.yaml of the run")
+    say("what was decided, and why: --dry-run --json, under recipe; later recipe.yaml of the run")

@@ -30,7 +30,7 @@ def evaluate(
     from espalier.report.text import per_class_table, scores_table
 
     found = runs.find_run(run)
-    evaluations = usage.evaluate(found, data, device=device)
+    evaluations = usage.evaluate(found, data, device=device, note=say)
     if as_json:
         print_json(
             {

@@ -40,7 +40,7 @@ def predict(
     """Classify photographs; files that cannot be read are reported and skipped."""
     from espalier import usage
 
-    predictions, unreadable = usage.predict(run, images, device=device)
+    predictions, unreadable = usage.predict(run, images, device=device, note=say)
     rows = list(answers(predictions, top))
     skipped = [{"path": sample.path, "reason": sample.reason} for sample in unreadable]
     if as_json:

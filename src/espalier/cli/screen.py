@@ -19,7 +19,7 @@ from rich.progress import (
 )
 
 from espalier.records import EpochRow, History
-from espalier.report.text import epoch_header, epoch_line
+from espalier.report.text import EPOCH_LEGEND, epoch_header, epoch_line
 
 
 class Screen:
@@ -28,7 +28,7 @@ class Screen:
     def __init__(self, console: Console, progress: Progress | None) -> None:
         self.console = console
         self.progress = progress
-        self._scan: TaskID | None = None
+        self._counts: dict[str, TaskID] = {}
         self._steps: TaskID | None = None
         self._header_shown = False
 
@@ -38,14 +38,21 @@ class Screen:
 
     def on_scan(self, done: int, total: int) -> None:
         """Photographs are being read."""
+        self._count("reading photographs", done, total)
+
+    def on_draw(self, done: int, total: int) -> None:
+        """Pictures are being drawn."""
+        self._count("drawing", done, total)
+
+    def _count(self, what: str, done: int, total: int) -> None:
+        """Move a bar of its own, which goes when all is done."""
         if self.progress is None:
             return
-        if self._scan is None:
-            self._scan = self.progress.add_task("reading photographs", total=total)
-        self.progress.update(self._scan, completed=done, total=total)
+        if what not in self._counts:
+            self._counts[what] = self.progress.add_task(what, total=total)
+        self.progress.update(self._counts[what], completed=done, total=total)
         if done >= total:
-            self.progress.remove_task(self._scan)
-            self._scan = None
+            self.progress.remove_task(self._counts.pop(what))
 
     def on_note(self, text: str) -> None:
         """Print it."""
@@ -55,6 +62,7 @@ class Screen:
         """Print what trains from here on."""
         self.line(f"stage {index + 1} of {count}, {name}: {summary}")
         if not self._header_shown:
+            self.line(EPOCH_LEGEND)
             self.line(epoch_header())
             self._header_shown = True
 

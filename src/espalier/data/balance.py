@@ -50,12 +50,6 @@ def class_weights(
     return weights / mean
 
 
-def weight_ratio(weights: Weights) -> float:
-    """Largest over smallest weight, of classes that have one above 0."""
-    positive = weights[weights > 0]
-    return float(positive.max() / positive.min())
-
-
 def epoch_order(
     labels: npt.ArrayLike, sampler: str, *, seed: int, epoch: int
 ) -> npt.NDArray[np.int64]:

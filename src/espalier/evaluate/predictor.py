@@ -12,18 +12,16 @@ import torch
 from espalier.data.loader import Loader
 from espalier.data.transforms import transform_for
 from espalier.errors import ModelError
-from espalier.models.checkpoints import load_checkpoint, rebuild_model
+from espalier.models.checkpoints import load_checkpoint, rebuild_model, recipe_of
 from espalier.models.inference import (
     Normalizer,
+    judging_batch,
     keep_freed_memory,
     memory_format,
     predict_logits,
 )
-from espalier.recipe.schema import Recipe
 from espalier.records import Predictions, Sample
 from espalier.runs import RunDir, find_run
-
-BATCH = 32
 
 
 class Predictor:
@@ -33,6 +31,11 @@ class Predictor:
         run: A run folder, or a checkpoint file.
         device: ``auto``, ``cpu``, ``cuda`` ...; ``auto`` takes the best that is here.
 
+    Attributes:
+        classes: The label mapping.
+        imgsz: Pixels across and down at which the weights were judged.
+        notes: What a person should know of an old checkpoint; mostly empty.
+
     Raises:
         RunError: There is no such run, or it has no checkpoint yet.
         CheckpointError: The checkpoint is damaged, unsafe, or no checkpoint of Espalier's.
@@ -41,12 +44,13 @@ class Predictor:
     def __init__(self, run: RunDir | Path | str, device: str = "auto") -> None:
         keep_freed_memory()
         checkpoint = load_checkpoint(checkpoint_of(run))
-        self.recipe = Recipe.model_validate_json(checkpoint["recipe"])
+        self.recipe = recipe_of(checkpoint)
         self.classes: tuple[str, ...] = tuple(checkpoint["classes"])
+        self.notes: tuple[str, ...] = tuple(checkpoint["notes"])
         self.device = choose_device(device)
-        # The weights are judged at the resolution of the stage that they come from.
-        self.imgsz = cast(int, self.recipe.stages[checkpoint["stage_index"]].imgsz)
-        self.model = rebuild_model(checkpoint)
+        self.model = rebuild_model(checkpoint).eval()
+        # The weights are used at the resolution of the stage that they come from.
+        self.imgsz = self.model.imgsz
         self.channels_last = cast(bool, self.recipe.training.channels_last)
         self.model.to(self.device, memory_format=memory_format(self.channels_last))  # type: ignore[call-overload]
         self.normalizer = Normalizer(
@@ -61,7 +65,7 @@ class Predictor:
             samples,
             index,
             transform_for("test", self.recipe, self.imgsz),
-            batch=BATCH,
+            batch=judging_batch(self.imgsz),
             workers=cast(int, self.recipe.data.workers),
             seed=0,
         )
@@ -103,12 +107,12 @@ def choose_device(wanted: str) -> torch.device:
     """
     have = ["cpu"]
     if torch.backends.mps.is_available():
-        have.insert(0, "mps")
+        have = ["mps", "mps:0", *have]
     if torch.cuda.is_available():
-        have.insert(0, "cuda")
+        have = ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count())), *have]
     if wanted == "auto":
         return torch.device(have[0])
-    if wanted.partition(":")[0] not in have:
+    if wanted not in have:
         raise ModelError(
             f"device {wanted!r} is not on this machine, which has {', '.join(have)}",
             hint="--device auto",

@@ -69,8 +69,12 @@ _MISSING_DEFAULTS: Mapping[str, Any] = {
     "val_macro_f1": None,
 }
 NO_HISTORY = (
-    "this checkpoint is of an older kind and holds no history: it can predict and be continued, "
-    "but curves of the epochs before it cannot be drawn"
+    "this checkpoint is of an older kind and holds no history: it can predict, but the curves of "
+    "its epochs cannot be drawn"
+)
+NO_STATE = (
+    "this checkpoint is of an older kind and holds no position: it can predict, but the run "
+    "cannot be resumed from it"
 )
 
 
@@ -93,9 +97,26 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     content = _read(path)
     _require_layout(path, content)
-    notes = [] if "history" in content else [NO_HISTORY]
+    lacking = {"history": NO_HISTORY, "state": NO_STATE}
+    notes = [note for key, note in lacking.items() if key not in content]
     filled = {"history": [], "optimizer": {}, "scaler": {}, "notes": notes}
     return {**_MISSING_DEFAULTS, **filled, **content}
+
+
+def recipe_of(checkpoint: Mapping[str, Any]) -> Recipe:
+    """The resolved recipe of the run that a checkpoint belongs to.
+
+    Raises:
+        CheckpointError: It was written by a version with other keys.
+    """
+    try:
+        return Recipe.model_validate_json(checkpoint["recipe"])
+    except ValidationError as error:
+        raise CheckpointError(
+            "The recipe in the checkpoint cannot be read by this version.",
+            hint="use the version of espalier that wrote it",
+            problems=[f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()],
+        ) from error
 
 
 def rebuild_model(checkpoint: Mapping[str, Any]) -> Classifier:
@@ -105,7 +126,7 @@ def rebuild_model(checkpoint: Mapping[str, Any]) -> Classifier:
         CheckpointError: Recipe and weights in the file contradict each other.
         ModelError: This version of timm does not know the model.
     """
-    recipe = _recipe(checkpoint)
+    recipe = recipe_of(checkpoint)
     section = recipe.model.model_copy(update={"weights": "none"})
     name, classes = checkpoint["model_name"], int(checkpoint["num_classes"])
     if section.name != name or len(checkpoint["classes"]) != classes:
@@ -221,17 +242,6 @@ def _only_weights(path: Path) -> CheckpointError:
     )
 
 
-def _recipe(checkpoint: Mapping[str, Any]) -> Recipe:
-    try:
-        return Recipe.model_validate_json(checkpoint["recipe"])
-    except ValidationError as error:
-        raise CheckpointError(
-            "The recipe in the checkpoint cannot be read by this version.",
-            hint="use the version of espalier that wrote it",
-            problems=[f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()],
-        ) from error
-
-
 def _sizes(checkpoint: Mapping[str, Any], recipe: Recipe) -> list[int]:
     """Image sizes the backbone may have been set to, the likeliest first."""
     stages = recipe.stages
@@ -253,7 +263,7 @@ def _set_size_of(
     """Tries the sizes of the run until the shapes fit; position tables give the size away."""
     if not _differences(model, state) and checkpoint.get("imgsz", model.imgsz) == model.imgsz:
         return
-    for size in _sizes(checkpoint, _recipe(checkpoint)):
+    for size in _sizes(checkpoint, recipe_of(checkpoint)):
         set_image_size(model, size)
         if not _differences(model, state):
             return

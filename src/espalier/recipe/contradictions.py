@@ -183,6 +183,11 @@ def _checkpointing(given: Given) -> Iterator[str]:
         given.recipe.checkpointing.save_best,
         "checkpointing.save_best true",
     )
+    if not (given.recipe.checkpointing.save_best or given.recipe.checkpointing.save_last):
+        yield (
+            "checkpointing.save_best and checkpointing.save_last are both false: no weights would "
+            "be kept; at least one must be true"
+        )
 
 
 def _augment(given: Given) -> Iterator[str]:

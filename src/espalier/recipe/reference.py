@@ -44,6 +44,14 @@ espalier train photos --print-config > mine.yaml        # a file with every key,
   type other values beside it, the automatic choices that depended on them are made anew.
 """
 
+_DAILY = """\
+## Daily words
+
+`word=value`. All but `policy`, `root` and `source` are also flags: `--word value`, with hyphens for
+underscores. `time` takes 90s, 20m, 1.5h.
+
+"""
+
 _SPELLINGS = """\
 ## Other spellings
 
@@ -78,8 +86,7 @@ def _daily() -> str:
         "lr": "`stages.*.lr` and `backbone_lr`, scaled",
     }
     rows = ((f"`{word}`", totals.get(word, f"`{key}`")) for word, key in DAILY.items())
-    title = "## Daily words\n\n`word=value`, or `--word value`; `time` takes 90s, 20m, 1.5h.\n\n"
-    return title + _table(("word", "sets"), rows)
+    return _DAILY + _table(("word", "sets"), rows)
 
 
 def _top() -> str:

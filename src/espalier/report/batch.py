@@ -27,15 +27,6 @@ _NARROWEST = 4
 """Pixels that the narrowest letters take; only bounds how many lengths are tried."""
 
 
-def denormalise(
-    images: npt.NDArray[np.floating], mean: Sequence[float], std: Sequence[float]
-) -> npt.NDArray[np.uint8]:
-    """Pixels [N, H, W, 3] of images [N, 3, H, W] normalised by mean and std of values in [0, 1]."""
-    values = images.transpose(0, 2, 3, 1) * np.asarray(std) + np.asarray(mean)
-    pixels: npt.NDArray[np.uint8] = np.clip(np.rint(values * 255.0), 0, 255).astype(np.uint8)
-    return pixels
-
-
 def contact_sheet(images: npt.NDArray[np.uint8], labels: Sequence[str], path: Path) -> Path:
     """Lay up to 16 images on a grid, pixel for pixel, and write it as a JPEG file.
 

@@ -59,11 +59,6 @@ def verdict(points: float) -> str:
     return "slight" if points <= SLIGHT_UP_TO else "overfitting"
 
 
-def gap_text(points: float) -> str:
-    """``+3.1 points, good``."""
-    return "unknown" if math.isnan(points) else f"{points:+.1f} points, {verdict(points)}"
-
-
 def best_row(rows: Sequence[EpochRow]) -> EpochRow:
     """The row with the highest validation macro-F1, the first of equals; NaN never wins."""
     return max(rows, key=lambda row: _or_worst(row.val_macro_f1))

@@ -12,15 +12,17 @@ from typing import Any, Protocol
 from rich.cells import cell_len
 
 from espalier.metrics import ClassScore
-from espalier.records import SPLITS, Catalog, EpochRow, History, Score, counts_line
+from espalier.records import SPLITS, Catalog, EpochRow, Score, counts_line
 from espalier.report.names import shorten
 from espalier.report.numbers import clock, duration, millions, plain, rate_text, score_text, size
-from espalier.report.reading import comparison_rows, gap_points
+from espalier.report.reading import gap_points
 from espalier.report.tables import table
 from espalier.runs import RunDir
 
 MOST_UNREADABLE = 5
 WORST_CLASSES = 3
+# What a person is asked for first when something is odd; environment.json has the others.
+HEADER_VERSIONS = ("espalier", "torch", "python")
 METRIC_NAMES = {
     "macro_f1": "macro-F1",
     "accuracy": "accuracy",
@@ -37,6 +39,7 @@ EPOCH_COLUMNS = (
     ("lr", 7),
     ("time", 6),
 )
+EPOCH_LEGEND = "gap: accuracy on clean training images - validation, in points; *: best so far"
 
 
 class Judged(Protocol):
@@ -129,8 +132,8 @@ class StagePlan(Protocol):
 
 def header_lines(versions: Mapping[str, str], device: str, catalog: Catalog) -> list[str]:
     """Versions, device, images per split with their imbalance, and what could not be read."""
-    named = ", ".join(f"{name} {version}" for name, version in versions.items())
-    lines = [f"{named}; {device}" if named else device]
+    named = [f"{name} {versions[name]}" for name in HEADER_VERSIONS if name in versions]
+    lines = ["; ".join(part for part in (", ".join(named), device) if part)]
     for split in SPLITS:
         lines.append(f"{split:<5}  {counts_line(catalog.counts(split))}")
     return lines + _unreadable_lines(catalog)
@@ -186,7 +189,7 @@ def scores_table(scores: Mapping[str, Mapping[str, Score]]) -> str:
         for name, of_split in scores.items()
     ]
     bracketed = any(s.low is not None for of_split in scores.values() for s in of_split.values())
-    note = "\nin brackets: 95 % interval, by resampling the images" if bracketed else ""
+    note = "\nin brackets: 95 % interval over the choice of images" if bracketed else ""
     return table(heads, rows) + note
 
 
@@ -227,11 +230,6 @@ def comparison_table(rows: Sequence[Mapping[str, Any]]) -> str:
         for line, row in zip(lines, rows, strict=True):
             line.insert(2, plain(row["gain"], "+.3f"))
     return table(heads, lines)
-
-
-def stage_table(history: History) -> str:
-    """Best score, gain, gap and time of each stage of one run."""
-    return comparison_table(comparison_rows([history]))
 
 
 def plan_table(stages: Sequence[StagePlan]) -> str:
@@ -307,20 +305,32 @@ def closing_lines(
     run: RunDir, val: Judged | None, test: Judged | None, ended: str, seconds: float
 ) -> list[str]:
     """The last words of a run: scores, worst classes, where things are, what to type next."""
-    judged = [split for split in (val, test) if split is not None]
-    lines = ["", f"{ended or 'finished'}, {duration(seconds)} in all"]
-    if judged:
-        lines += ["", *scores_table({j.split: j.scores for j in judged}).splitlines()]
-        lines += ["", *_worst_lines(judged[-1])]
-    lines += ["", f"run     {run.path}", f"curves  {run.curves}"]
-    if run.best.exists():
-        lines.append(f"best    {run.best} ({size(run.best.stat().st_size)})")
-    lines += [
+    return [
+        *verdict_lines(val, test, ended, seconds),
+        "",
+        *place_lines(run),
         "",
         "next:",
         f"  espalier evaluate {run.path}",
         f"  espalier predict {run.path} IMAGES",
     ]
+
+
+def verdict_lines(val: Judged | None, test: Judged | None, ended: str, seconds: float) -> list[str]:
+    """Why and after how long it ended, the scores, and the worst classes."""
+    judged = [split for split in (val, test) if split is not None]
+    lines = ["", f"{ended or 'finished'}, {duration(seconds)} in all"]
+    if judged:
+        lines += ["", *scores_table({j.split: j.scores for j in judged}).splitlines()]
+        lines += ["", *_worst_lines(judged[-1])]
+    return lines
+
+
+def place_lines(run: RunDir) -> list[str]:
+    """Where the run, its pictures and its best weights are."""
+    lines = [f"run     {run.path}", f"curves  {run.curves}"]
+    if run.best.exists():
+        lines.append(f"best    {run.best} ({size(run.best.stat().st_size)})")
     return lines
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import platform
@@ -92,11 +93,23 @@ def open_fabric(recipe: Recipe) -> Fabric:
     keep_freed_memory()
     torch.set_num_threads(cast(int, recipe.training.threads))
     devices: int | list[int] = 1 if device.index is None else [device.index]
-    return Fabric(
-        accelerator=device.type,
-        devices=devices,
-        precision=FABRIC_PRECISION[recipe.training.precision],
-    )
+    with _quiet(logging.getLogger("lightning_fabric")):
+        return Fabric(
+            accelerator=device.type,
+            devices=devices,
+            precision=FABRIC_PRECISION[recipe.training.precision],
+        )
+
+
+@contextmanager
+def _quiet(log: logging.Logger) -> Iterator[None]:
+    """No news from a library that repeats to a person what the recipe says already."""
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def measure_precisions(recipe: Recipe, *, steps: int = 3) -> dict[str, float]:

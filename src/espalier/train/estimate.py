@@ -11,7 +11,7 @@ from typing import cast
 import torch
 
 from espalier.data.loader import batch_count
-from espalier.models.build import Classifier
+from espalier.models.build import Classifier, set_image_size
 from espalier.models.inference import autocast, keep_freed_memory, memory_format
 from espalier.models.stages import set_mode, set_trainable
 from espalier.recipe.schema import Recipe, Stage
@@ -65,9 +65,11 @@ def estimate_stages(
         batches = min(batches, recipe.training.max_batches)
     found = []
     for stage in recipe.stages:
+        # As in training, before anything is thawed: other sizes can mean other parameters.
+        set_image_size(model, cast(int, stage.imgsz))
         counts = set_trainable(model, stage)
         step, look = seconds_per_image(recipe, model, stage, batch)
-        per_epoch = batches * batch * step + judged_images * look
+        per_epoch = min(train_images, batches * batch) * step + judged_images * look
         found.append(
             StageEstimate(
                 name=stage.name,
@@ -90,8 +92,8 @@ def seconds_per_image(
     """Seconds per image of a training step, and of a look in evaluation."""
     device = torch.device(recipe.training.device)
     layout = memory_format(cast(bool, recipe.training.channels_last))
-    model.to(device, memory_format=layout)  # type: ignore[call-overload]
     side = cast(int, stage.imgsz)
+    model.to(device, memory_format=layout)  # type: ignore[call-overload]
     images = torch.randn(batch, 3, side, side, device=device).contiguous(memory_format=layout)
     model.train()
     set_mode(model, stage)
@@ -113,12 +115,13 @@ def seconds_per_image(
 
 def fastest(work: Callable[[], None], device: torch.device) -> float:
     """The shortest of a few timings, after one that does not count."""
-    work()
     best = math.inf
-    for _ in range(REPEATS):
+    for repeat in range(REPEATS + 1):
         started = time.perf_counter()
         work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        best = min(best, time.perf_counter() - started)
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
+        spent = time.perf_counter() - started
+        if repeat > 0:
+            best = min(best, spent)
     return best

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from espalier import metrics
 from espalier.data.loader import Loader
-from espalier.models.inference import predict_logits
+from espalier.models.inference import predict_logits, return_freed_memory
 from espalier.records import EpochRow, Predictions
+from espalier.train.finite import check_judged
 from espalier.train.session import Job, Session
 from espalier.train.state import State
 
@@ -21,11 +22,13 @@ from espalier.train.state import State
 def judge_epoch(job: Job, session: Session, state: State) -> EpochRow:
     """Validate, measure the probe, move ``state`` past the epoch, and sum it up in a row."""
     started = time.perf_counter()
-    val = metrics.summary(predict(job, session, session.val))
+    return_freed_memory()
     probe = metrics.summary(predict(job, session, session.probe))
-    scores = {**val, "loss": val["loss"]}
-    best = is_best(job.recipe.checkpointing.monitor, scores, state)
-    advance(job, state, scores)
+    check_judged(job, session, state, probe["loss"])
+    val = metrics.summary(predict(job, session, session.val))
+    return_freed_memory()
+    best = is_best(job.recipe.checkpointing.monitor, val, state)
+    advance(job, state, val)
     totals = state.totals
     norms = stacked(totals.grad_norms)
     updates = totals.update_norms
@@ -57,8 +60,11 @@ def judge_epoch(job: Job, session: Session, state: State) -> EpochRow:
 
 
 def stacked(norms: Sequence[Tensor]) -> Tensor:
-    """All gradient norms of the epoch in one tensor: one read from the device."""
-    return torch.stack([norm.float().cpu() for norm in norms]) if norms else torch.zeros(1)
+    """All gradient norms of the epoch in one tensor on the CPU, by one read from the device."""
+    if not norms:
+        return torch.zeros(1)
+    # Those from before the run was resumed lie on the CPU.
+    return torch.stack([norm.float().to(norms[-1].device) for norm in norms]).cpu()
 
 
 def predict(job: Job, session: Session, loader: Loader) -> Predictions:

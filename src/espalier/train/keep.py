@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from espalier import files, runs
+from espalier.errors import DiskError
 from espalier.models.checkpoints import load_checkpoint, restore_weights, save_checkpoint
 from espalier.records import EpochRow, History
+from espalier.runs import RunDir
 from espalier.train.session import Job, Session
 from espalier.train.state import State
 
@@ -26,7 +30,8 @@ def keep_epoch(job: Job, session: Session, state: State, row: EpochRow) -> None:
     runs.write_results(job.run.results_file, state.rows)
     if row.best and job.recipe.checkpointing.save_best:
         save_checkpoint(job.run.best, payload(job, session, state))
-    if job.recipe.checkpointing.save_last:
+    # An epoch that was cut short goes on from the checkpoint that lies in its middle.
+    if job.recipe.checkpointing.save_last and row.batches == session.batches_per_epoch:
         if row.best and job.recipe.checkpointing.save_best:
             same_file(job.run.best, job.run.last)
         else:
@@ -79,7 +84,6 @@ def val_line(row: EpochRow) -> dict[str, Any]:
 
 def payload(job: Job, session: Session, state: State) -> dict[str, Any]:
     """Everything that rebuilds, explains and continues the run."""
-    scaler = job.fabric.strategy.precision.state_dict()
     return {
         "format": runs.FORMAT_VERSION,
         "epoch": state.epoch,
@@ -87,19 +91,19 @@ def payload(job: Job, session: Session, state: State) -> dict[str, Any]:
         "stage_index": state.stage_index,
         "model": job.model.state_dict(),
         "optimizer": session.optimizer.state_dict(),
-        "scaler": scaler,
+        "scaler": job.fabric.strategy.precision.state_dict(),
         "val_macro_f1": state.rows[-1].val_macro_f1 if state.rows else None,
         "model_name": job.recipe.model.name,
         "num_classes": len(job.catalog.classes),
         "classes": list(job.catalog.classes),
         "imgsz": session.stage.imgsz,
         "recipe": job.recipe.model_dump_json(),
-        "history": [val_history(row) for row in state.rows],
+        "history": [history_line(row) for row in state.rows],
         "state": state.to_plain(),
     }
 
 
-def val_history(row: EpochRow) -> dict[str, Any]:
+def history_line(row: EpochRow) -> dict[str, Any]:
     """A row of the history inside a checkpoint: losses, accuracies, rate, per epoch."""
     return {
         "epoch": row.epoch,
@@ -123,19 +127,26 @@ def same_file(source: Path, target: Path) -> None:
 
     A link is safe because checkpoints are only ever replaced, never written into.
     """
-    partial = target.with_name(f".{target.stem}.partial{target.suffix}")
+    partial = files.partial_of(target)
     with contextlib.suppress(FileNotFoundError):
         partial.unlink()
     try:
         os.link(source, partial)
     except OSError:  # a file system without hard links
-        files.write_whole(target, lambda place: _copy(source, place))
+        files.write_whole(target, lambda place: shutil.copyfile(source, place))
         return
     os.replace(partial, target)
 
 
-def _copy(source: Path, target: Path) -> None:
-    shutil.copyfile(source, target)
+@contextlib.contextmanager
+def explain_disk(run: RunDir) -> Iterator[None]:
+    """Name the command that goes on where a disk is full in the middle of training."""
+    try:
+        yield
+    except DiskError as error:
+        place = shlex.quote(str(run.path))
+        hint = f"free some space there, then: espalier train --resume {place}"
+        raise DiskError(error.message, hint=hint) from error
 
 
 def carry_best_weights(job: Job) -> None:

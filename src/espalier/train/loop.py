@@ -7,6 +7,7 @@ epoch, batch), so a run that was killed and resumed equals one that never was, b
 from __future__ import annotations
 
 import itertools
+import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
@@ -16,9 +17,10 @@ import torch
 from torch import Tensor
 
 from espalier.data.loader import Batch
-from espalier.errors import NonFiniteLossError, TrainingInterrupted
+from espalier.errors import TrainingInterrupted
 from espalier.files import append_row
 from espalier.models.inference import memory_format
+from espalier.train.finite import check_finite, remember
 from espalier.train.interrupts import Interrupts
 from espalier.train.judge import judge_epoch
 from espalier.train.keep import carry_best_weights, keep_epoch, save_last
@@ -42,7 +44,7 @@ def fit(
 
     Raises:
         TrainingInterrupted: Ctrl-C or SIGTERM; everything up to the last step is saved.
-        NonFiniteLossError: The loss is NaN or infinite; the last checkpoint is as it was.
+        NonFiniteLossError: A loss is NaN or infinite; the last checkpoint is as it was.
     """
     for index in range(state.stage_index, len(job.stages)):
         if index > state.stage_index:
@@ -52,8 +54,9 @@ def fit(
         if checkpoint is not None:
             restore(job, session, checkpoint)
             checkpoint = None
-        elif state.step == 0:
-            # A run can be resumed from its very first step on.
+        elif job.recipe.checkpointing.save_last:
+            # A run can be resumed from the first step of a stage on, also when it is killed between
+            # writing best.pt and last.pt: what is best by then is not what was carried over.
             save_last(job, session, state)
         while not state.ended and not state.stage_done(session.stage):
             train_epoch(job, session, state, interrupts)
@@ -85,6 +88,7 @@ def train_epoch(job: Job, session: Session, state: State, interrupts: Interrupts
         obey(job, session, state, interrupts)
         if state.ended:
             break
+    check_finite(job, session, state)
 
 
 def windows(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
@@ -96,15 +100,17 @@ def windows(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
 
 def train_step(job: Job, session: Session, state: State, window: list[Batch]) -> None:
     """One optimizer step on one window of micro-batches."""
-    rates = set_rates(session.optimizer, session.plan, state.stage_step, state.scores)
+    set_rates(session.optimizer, session.plan, state.stage_step, state.scores)
     loss = backward(job, session, state, window)
     measured = session.vitals.due(state.step)
+    unscale(job, session)
+    if measured:
+        session.vitals.before_step()
+    norm = clip(job, session)
+    remember(state, loss, norm)
     # Elsewhere than on a CPU a look at the loss waits for the device: then only now and then.
     if measured or loss.device.type == "cpu":
-        check_finite(job, state, loss, rates)
-    if measured:
-        session.vitals.before_step(loss_scale(job))
-    norm = clip(job, session)
+        check_finite(job, session, state)
     session.optimizer.step()
     if measured:
         keep_vitals(job, session, state, loss, norm)
@@ -164,37 +170,19 @@ def count(state: State, logits: Tensor, targets: Tensor, loss_sum: Tensor) -> No
     state.totals.images += len(targets)
 
 
-def clip(job: Job, session: Session) -> Tensor:
-    """Clip the unscaled gradients where the recipe says so; their norm before that, on the device.
+def unscale(job: Job, session: Session) -> None:
+    """Make gradients true again where the loss was scaled: all that follows acts on these (D6)."""
+    # A scaler knows optimizers by identity: it must be the one inside Fabric's, which it steps.
+    job.fabric.strategy.precision.unscale_gradients(cast(Any, session.optimizer).optimizer)
 
-    Fabric unscales before it clips (D6); the norm is of true gradients under fp16, too.
-    """
+
+def clip(job: Job, session: Session) -> Tensor:
+    """Clip the gradients where the recipe says so; their norm before that, on the device."""
+    learning = [tensor for group in session.optimizer.param_groups for tensor in group["params"]]
     limit = job.recipe.optimizer.clip_norm
     if limit is None:
-        return total_norm([t.grad for t in session.trainable]).detach() / loss_scale(job)
-    norm = job.fabric.clip_gradients(
-        session.model, session.optimizer, max_norm=limit, error_if_nonfinite=False
-    )
-    return cast(Tensor, norm).detach()
-
-
-def loss_scale(job: Job) -> float:
-    """What the loss is multiplied by under fp16; 1 without a scaler."""
-    scaler = getattr(job.fabric.strategy.precision, "scaler", None)
-    return float(scaler.get_scale()) if scaler is not None else 1.0
-
-
-def check_finite(job: Job, state: State, loss: Tensor, rates: tuple[float, float]) -> None:
-    """Stop before a broken loss reaches the weights of a checkpoint."""
-    if bool(torch.isfinite(loss)):
-        return
-    raise NonFiniteLossError(
-        f"the loss is {float(loss)} at step {state.step} (epoch {state.epoch + 1}, "
-        f"stage {job.stages[state.stage_index].name}), learning rate {rates[0]:.3g}. "
-        f"The last good checkpoint is {job.run.last}",
-        hint=f"a lower rate (lr={rates[0] / 10:.2g}) or --precision fp32; "
-        f"look at grad_norm in {job.run.steps_file}",
-    )
+        return total_norm([tensor.grad for tensor in learning])
+    return torch.nn.utils.clip_grad_norm_(learning, limit)
 
 
 def keep_vitals(job: Job, session: Session, state: State, loss: Tensor, norm: Tensor) -> None:
@@ -222,14 +210,22 @@ def report_step(job: Job, session: Session, state: State, loss: float | None) ->
 
 
 def obey(job: Job, session: Session, state: State, interrupts: Interrupts) -> None:
-    """Stop in good order where a signal came, or where the time is nearly up."""
+    """Stop in good order where a signal came, or where the time is nearly up.
+
+    An epoch that the time limit cuts is judged as far as it came, so that its weights can be the
+    best; resumed, the run goes on in the middle of it, as one that was never stopped.
+    """
     if interrupts.signal is not None:
+        check_finite(job, session, state)
         save_last(job, session, state)
         raise TrainingInterrupted(
             f"stopped at step {state.step} (epoch {state.epoch + 1}); everything is saved",
-            hint=f"espalier train --resume {job.run.path}",
+            hint=f"espalier train --resume {shlex.quote(str(job.run.path))}",
             exit_code=128 + interrupts.signal,
         )
     judging = state.rows[-1].seconds * 0.1 if state.rows else 0.0
     if interrupts.time_is_up(judging):
-        state.ended = f"the time limit of {interrupts.time_limit:.0f} s is reached"
+        state.ended = f"the time limit of {interrupts.time_limit:g} s is reached"
+        if job.recipe.checkpointing.save_last and state.batch < session.batches_per_epoch:
+            check_finite(job, session, state)
+            save_last(job, session, state)

@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 
 from espalier.data.balance import drawn_counts, epoch_order
 from espalier.data.loader import Loader, batch_count
 from espalier.data.transforms import transform_for
 from espalier.models.build import Classifier, set_image_size
-from espalier.models.inference import Normalizer, memory_format
+from espalier.models.inference import Normalizer, judging_batch, memory_format
 from espalier.models.stages import model_parts, parameter_groups, set_mode, set_trainable
 from espalier.recipe.schema import Recipe, Stage
 from espalier.records import Catalog, Sample, Split
@@ -35,8 +35,6 @@ from espalier.train.watch import Watch
 
 PROBE_IMAGES = 512
 MIN_PROBE_IMAGES = 50
-# Validation keeps no activations, and its batches need no recipe value: only memory bounds them.
-JUDGE_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,6 @@ class Session:
     plan: StagePlan
     batches_per_epoch: int
     steps_per_epoch: int
-    trainable: Sequence[Tensor]
 
 
 def open_session(job: Job, state: State) -> Session:
@@ -129,7 +126,6 @@ def open_session(job: Job, state: State) -> Session:
         plan=stage_plan(recipe, stage, steps_per_epoch),
         batches_per_epoch=batches,
         steps_per_epoch=steps_per_epoch,
-        trainable=[tensor for tensors in parts.values() for tensor in tensors],
     )
 
 
@@ -157,8 +153,8 @@ def build_loaders(job: Job, stage: Stage) -> tuple[Loader, Loader, Loader]:
     probe = probe_samples(job)
     return (
         loader(job.train, "train", cast(int, job.recipe.training.batch)),
-        loader(job.catalog.in_split("val") or probe, "val", JUDGE_BATCH),
-        loader(probe, "val", JUDGE_BATCH),
+        loader(job.catalog.in_split("val") or probe, "val", judging_batch(imgsz)),
+        loader(probe, "val", judging_batch(imgsz)),
     )
 
 

@@ -27,6 +27,8 @@ class Totals:
     grad_norms: list[Tensor] = field(default_factory=list)
     update_norms: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    # Step, loss and gradient norm of the steps that nobody has looked at; none when it is saved.
+    unchecked: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)
 
     def to_plain(self) -> dict[str, Any]:
         """Plain numbers, exact: float32 survives the way through float."""
@@ -62,6 +64,7 @@ class State:
         best_score: Best monitored validation score so far; None before the first epoch.
         scores: Monitored scores of this stage, for the plateau schedule.
         stopper: Early stopping of this stage.
+        stopped: Whether it has ended this stage.
         totals: Sums of the epoch under way.
         ended: Why the run is over; empty while it is not.
     """

@@ -34,18 +34,14 @@ class Vitals:
         return step < EVERY_STEP_UNTIL or step % self.every == 0
 
     @torch.no_grad()
-    def before_step(self, unscale: float = 1.0) -> None:
-        """Keep the weights and the gradient norms as they are before clipping.
-
-        Args:
-            unscale: What the gradients are divided by (the loss scale under fp16).
-        """
+    def before_step(self) -> None:
+        """Keep the weights and the norms of the true gradients, before these are clipped."""
         self._before = {
             name: [tensor.detach().clone() for tensor in tensors]
             for name, tensors in self.parts.items()
         }
         self._grads = {
-            name: total_norm([t.grad for t in tensors if t.grad is not None]) / unscale
+            name: total_norm([t.grad for t in tensors]).to(tensors[0].device)
             for name, tensors in self.parts.items()
         }
 
