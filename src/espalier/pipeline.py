@@ -128,6 +128,7 @@ def train(
     model, report = start_model(prepared)
     run = open_run(prepared)
     watch.on_note(f"run    {run.path}")
+    watch.on_note(f"model  {what_trains(prepared.recipe)}")
     with run.locked():
         if report is not None:
             watch.on_note(str(report))
@@ -216,6 +217,19 @@ def start_model(prepared: Prepared) -> tuple[Classifier, KeyReport | None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.training.seed)
         return build_model(recipe.model, len(prepared.catalog.classes), imgsz=largest_imgsz(recipe))
+
+
+def what_trains(recipe: Recipe) -> str:
+    """Model, weights, preset, sizes and device in one line."""
+    training, model = recipe.training, recipe.model
+    weights = model.weights if model.weights in ("pretrained", "none") else Path(model.weights).name
+    epochs = sum(stage.epochs for stage in recipe.stages)
+    return (
+        f"{model.name} (weights: {weights}), preset {recipe.preset or 'none'}, "
+        f"{training.imgsz} px, batch {training.batch}, {epochs} epochs in "
+        f"{len(recipe.stages)} stage{'s' if len(recipe.stages) > 1 else ''}, "
+        f"{training.device} {training.precision}"
+    )
 
 
 def largest_imgsz(recipe: Recipe) -> int:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from espalier.evaluate.predictor import Predictor
 
 Note = Callable[[str], None]
+SHOWN = 5
 
 
 def evaluate(
@@ -120,6 +121,12 @@ def predict(
     predictor = open_predictor(run, device, note)
     samples = inspect_files(find_images(images))
     readable = [sample for sample in samples if sample.status == "ok"]
+    if not readable:
+        raise DataError(
+            f"none of the {len(samples)} files could be read as a photograph",
+            problems=[f"{sample.path}: {sample.reason}" for sample in samples[:SHOWN]],
+            hint="espalier predict RUN FOLDER with photographs in it",
+        )
     return predictor.predict(readable), tuple(s for s in samples if s.status == "unreadable")
 
 

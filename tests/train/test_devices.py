@@ -4,9 +4,9 @@ import types
 import psutil
 import pytest
 import torch
-from small_runs import small_recipe
 
 from espalier.train import devices
+from small_runs import small_recipe
 
 
 @pytest.fixture
@@ -59,9 +59,7 @@ def test_a_gpu_is_preferred_and_described(monkeypatch):
     assert not machine.bf16
 
 
-@pytest.mark.parametrize(
-    ("precision", "expected"), [("fp32", "32-true"), ("bf16", "bf16-mixed"), ("fp16", "16-mixed")]
-)
+@pytest.mark.parametrize(("precision", "expected"), [("fp32", "32-true"), ("bf16", "bf16-mixed")])
 def test_fabric_computes_as_the_recipe_says(uneven, tmp_path, precision, expected, monkeypatch):
     used = []
     monkeypatch.setattr(torch, "set_num_threads", used.append)

@@ -1,12 +1,12 @@
 import importlib.util
 
 import pytest
-from small_runs import ALL, Seen, small_recipe
 
 from espalier import pipeline
 from espalier.errors import RecipeError
 from espalier.train.tensorboard import require_tensorboard
 from espalier.train.watch import Several, Unwatched
+from small_runs import ALL, Seen, small_recipe
 
 
 def test_several_watchers_are_told_the_same(uneven, tmp_path):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from espalier.cli.output import print_json, print_result, say
-from espalier.errors import RecipeError, RunError
+from espalier.errors import DataError, RecipeError, ResumeError, RunError, WeightsError
 
 if TYPE_CHECKING:
     from espalier.pipeline import TrainResult
@@ -146,6 +146,7 @@ def show_recipe(recipe: Recipe) -> None:
 
 def run_train(recipe: Recipe, as_json: bool) -> TrainResult:
     """Train with a screen that watches."""
+    check_places(recipe)
     from espalier import pipeline
     from espalier.cli.screen import open_screen
 
@@ -153,6 +154,33 @@ def run_train(recipe: Recipe, as_json: bool) -> TrainResult:
     with open_screen() as screen:
         result = pipeline.train(recipe, watch=screen, progress=screen.on_scan)
     return timed(result, started, used)
+
+
+def check_places(recipe: Recipe) -> None:
+    """Refuse missing photographs and weights at once, before anything slow is imported.
+
+    Raises:
+        DataError: No photographs were named, or they are not there.
+        WeightsError: The file of weights is not there.
+    """
+    source, weights = recipe.data.source, recipe.model.weights
+    if source is None:
+        raise DataError(
+            "no photographs were named: PHOTOS is a folder of class folders, a CSV or Parquet "
+            "manifest, or torchvision:NAME",
+            hint="espalier train PHOTOS, or espalier demo",
+        )
+    if not source.startswith("torchvision:") and not Path(source).expanduser().exists():
+        raise DataError(
+            f"{source} does not exist; a folder of photographs or a manifest is wanted",
+            hint=f"ls {Path(source).parent}",
+        )
+    if weights not in ("pretrained", "none") and not Path(weights).expanduser().is_file():
+        raise WeightsError(
+            f"there is no file of weights {weights}; allowed: a .safetensors or .pth file, "
+            "pretrained, none",
+            hint="--weights none trains from scratch",
+        )
 
 
 def timed(result: TrainResult, started: float, used: float) -> TrainResult:
@@ -181,6 +209,11 @@ def run_resume(
             hint=f"espalier train --resume {folder}",
         )
     pairs = list(pairs)
+    if "lr" in given or any(word.startswith("lr=") for word in pairs):
+        raise ResumeError(
+            "lr cannot change when a run is resumed: what was already trained depends on it",
+            hint=f"espalier train --config {run.recipe_file} lr=... trains a new run",
+        )
     epochs = given.pop("epochs", None)
     for word in [word for word in pairs if word.startswith("epochs=")]:
         pairs.remove(word)

@@ -297,20 +297,15 @@ def _untrained(name: str, catalog: Catalog, known: Sequence[str]) -> str:
 
 
 def _about_content(catalog: Catalog) -> list[str]:
-    """Notes on unreadable files, lost classes, exact copies and copies with several labels."""
+    """Notes on lost classes, exact copies and copies with several labels."""
     usable = [sample for sample in catalog.samples if sample.status == "ok"]
     notes = []
-    if bad := catalog.unreadable:
-        first = bad[0]
-        notes.append(
-            f"{len(bad):,} of {len(catalog.samples):,} images cannot be read and are left out: "
-            f"{first.path} ({first.reason})" + (", ..." if len(bad) > 1 else "")
-        )
-    lost = sorted({s.label or "" for s in bad} - set(catalog.classes))
+    lost = sorted({s.label or "" for s in catalog.unreadable} - set(catalog.classes))
     if lost:
         notes.append(f"no readable image, so not a class: {', '.join(lost)}")
     if copies := sum("~" in sample.sample_id for sample in usable):
-        notes.append(f"{copies:,} images are exact copies of others")
+        what = "image is an exact copy of another" if copies == 1 else "images are exact copies"
+        notes.append(f"{copies:,} {what}; copies are kept, and always lie in the same part")
     return notes + _contradictions(usable)
 
 

@@ -321,7 +321,8 @@ def verdict_lines(val: Judged | None, test: Judged | None, ended: str, seconds: 
     judged = [split for split in (val, test) if split is not None]
     lines = ["", f"{ended or 'finished'}, {duration(seconds)} in all"]
     if judged:
-        lines += ["", *scores_table({j.split: j.scores for j in judged}).splitlines()]
+        named = {f"{j.split} ({j.images:,} images)": j.scores for j in judged}
+        lines += ["", *scores_table(named).splitlines()]
         lines += ["", *_worst_lines(judged[-1])]
     return lines
 

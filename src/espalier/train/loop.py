@@ -64,7 +64,18 @@ def fit(
             keep_epoch(job, session, state, row)
         if state.ended:
             break
+        note_early_stop(job, session, state)
     state.ended = state.ended or "all stages are done"
+
+
+def note_early_stop(job: Job, session: Session, state: State) -> None:
+    """Say that a stage ended before its planned epochs, and why."""
+    if state.stopped and state.stage_epoch < session.stage.epochs:
+        job.watch.on_note(
+            f"stage {session.stage.name} stopped early, after {state.stage_epoch} of "
+            f"{session.stage.epochs} epochs: no gain in {job.recipe.early_stopping.monitor} "
+            f"for {state.stopper.patience} epochs"
+        )
 
 
 def restore(job: Job, session: Session, checkpoint: Mapping[str, Any]) -> None:
