@@ -128,7 +128,8 @@ def train(
     model, report = start_model(prepared)
     run = open_run(prepared)
     watch.on_note(f"run    {run.path}")
-    watch.on_note(f"model  {what_trains(prepared.recipe)}")
+    for line in what_trains(prepared.recipe):
+        watch.on_note(line)
     with run.locked():
         if report is not None:
             watch.on_note(str(report))
@@ -219,16 +220,15 @@ def start_model(prepared: Prepared) -> tuple[Classifier, KeyReport | None]:
         return build_model(recipe.model, len(prepared.catalog.classes), imgsz=largest_imgsz(recipe))
 
 
-def what_trains(recipe: Recipe) -> str:
-    """Model, weights, preset, sizes and device in one line."""
+def what_trains(recipe: Recipe) -> tuple[str, str]:
+    """Model and weights; then preset, sizes and device."""
     training, model = recipe.training, recipe.model
     weights = model.weights if model.weights in ("pretrained", "none") else Path(model.weights).name
     epochs = sum(stage.epochs for stage in recipe.stages)
     return (
-        f"{model.name} (weights: {weights}), preset {recipe.preset or 'none'}, "
-        f"{training.imgsz} px, batch {training.batch}, {epochs} epochs in "
-        f"{len(recipe.stages)} stage{'s' if len(recipe.stages) > 1 else ''}, "
-        f"{training.device} {training.precision}"
+        f"model  {model.name} (weights: {weights}), {training.imgsz} px",
+        f"recipe {recipe.preset or 'own'}, {epochs} epochs, batch {training.batch}, "
+        f"{training.device} {training.precision}",
     )
 
 

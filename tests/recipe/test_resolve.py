@@ -96,7 +96,7 @@ def test_every_choice_has_its_reason() -> None:
     assert why["training.device"] == "auto cpu: the best device here (a processor)"
     assert why["training.threads"] == "auto 2: 2 cores"
     assert why["stages.head.imgsz"] == "auto 224: as training.imgsz"
-    assert why["augment.steps"] == "auto policy standard"
+    assert why["augment.steps"] == "auto policy light"
     assert why["data.mean"].startswith("auto [0.5, 0.4, 0.3]: ")
 
 
@@ -279,7 +279,7 @@ def test_precision_elsewhere() -> None:
 def test_augmentation_is_a_whole_table() -> None:
     recipe = settled("augment.steps.rotation.degrees=30", "augment.steps.noise.p=1")
     assert recipe.augment.steps == resolve_steps(
-        "standard", {"rotation": {"degrees": 30}, "noise": {"p": 1}}
+        "light", {"rotation": {"degrees": 30}, "noise": {"p": 1}}
     )
     assert settled("policy=none").augment.steps == {}
 

@@ -6,6 +6,14 @@ import pytest
 from espalier.train.interrupts import Interrupts
 
 
+@pytest.fixture(autouse=True)
+def usual_handler():
+    """A shell in the background starts its commands with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_the_first_signal_is_noted_and_the_second_obeyed():
     with Interrupts() as interrupts:
         os.kill(os.getpid(), signal.SIGINT)
