@@ -39,7 +39,7 @@ def evaluate(
             }
         )
         return
-    print_result(scores_table({f"{e.split} ({e.images:,} images)": e.scores for e in evaluations}))
+    print_result(scores_table({f"{e.split} ({e.images:,})": e.scores for e in evaluations}))
     last = evaluations[-1]
     print_result(f"\n{last.split}, {last.images:,} images:")
     print_result(per_class_table(last.per_class))

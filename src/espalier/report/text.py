@@ -183,7 +183,7 @@ def scores_table(scores: Mapping[str, Mapping[str, Score]]) -> str:
     """Per split: ``0.934 [0.913, 0.951]`` for each metric, macro-F1 first."""
     present = {key for of_split in scores.values() for key in of_split}
     keys = [key for key in METRIC_NAMES if key in present] + sorted(present - set(METRIC_NAMES))
-    heads = ["", *(METRIC_NAMES.get(key, key) for key in keys)]
+    heads = ["(images)", *(METRIC_NAMES.get(key, key) for key in keys)]
     rows = [
         [name, *(score_text(of_split[key]) if key in of_split else "-" for key in keys)]
         for name, of_split in scores.items()
@@ -321,7 +321,7 @@ def verdict_lines(val: Judged | None, test: Judged | None, ended: str, seconds: 
     judged = [split for split in (val, test) if split is not None]
     lines = ["", f"{ended or 'finished'}, {duration(seconds)} in all"]
     if judged:
-        named = {f"{j.split} ({j.images:,} images)": j.scores for j in judged}
+        named = {f"{j.split} ({j.images:,})": j.scores for j in judged}
         lines += ["", *scores_table(named).splitlines()]
         lines += ["", *_worst_lines(judged[-1])]
     return lines
