@@ -17,9 +17,7 @@ TEXT = {".py", ".md", ".toml", ".txt", ".yaml", ".yml", ".json", ".ipynb", ".cfg
 UNFINISHED = re.compile(r"\b(NotImplementedError|TODO|FIXME|XXX)\b")
 # A path of one machine, or the host of a package index, works for nobody else.
 ONE_MACHINE = re.compile(r"(?<![\w.~}$*])/(work|tmp|root|home)/\w")
-INDEX_HOST = re.compile(
-    r"pypi[.]org|pythonhosted[.]org|download[.]pytorch[.]org|--(extra-)?index-url"
-)
+INDEX_HOST = re.compile(r"--(extra-)?index-url|https?://[^\s/]+/simple\b")
 
 
 @cache
