@@ -10,7 +10,8 @@ from espalier import pipeline
 from espalier.pipeline import Prepared
 from espalier.recipe.load import load_recipe
 from espalier.recipe.schema import Stage
-from espalier.train.session import Job, Session, open_session
+from espalier.train.job import Job
+from espalier.train.session import Session, open_session
 from espalier.train.state import State, stopper_for
 from espalier.train.vitals import EVERY_STEP_UNTIL
 from espalier.train.watch import Watch
@@ -62,8 +63,8 @@ class Settings:
         return 4 if self.quick else None
 
     def stages(self, job: Job) -> list[int]:
-        """Indices of the stages to measure: the last one is the longest."""
-        every = list(range(len(job.stages)))
+        """Indices of the stages to measure: the last one is the longest; none that is solved."""
+        every = [index for index, stage in enumerate(job.stages) if not stage.solve]
         return every[-1:] if self.quick else every
 
     def flags(self) -> dict[str, Any]:
@@ -107,8 +108,8 @@ def open_stage(job: Job, index: int) -> tuple[Session, State]:
 
 
 def planned(stage: Stage, session: Session) -> int:
-    """Optimizer steps of a stage that is not stopped early."""
-    return stage.epochs * session.steps_per_epoch
+    """Optimizer steps of a stage that is not stopped early; one where it is solved for."""
+    return 1 if stage.solve else stage.epochs * session.steps_per_epoch
 
 
 def described(settings: Settings, prepared: Prepared) -> dict[str, Any]:

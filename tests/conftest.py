@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,11 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["MPLBACKEND"] = "Agg"
     # Without network the hub tries for a minute before it gives up; offline it says so at once.
     os.environ["HF_HUB_OFFLINE"] = "1"
+    # Decoded pictures, features and figures of one test run, and never those of the user.
+    if "ESPALIER_TEST_CACHE" not in os.environ:
+        os.environ["ESPALIER_TEST_CACHE"] = tempfile.mkdtemp(prefix="espalier-test-cache-")
+        config.add_cleanup(lambda: shutil.rmtree(os.environ["ESPALIER_TEST_CACHE"], True))
+    os.environ["ESPALIER_CACHE"] = os.environ["ESPALIER_TEST_CACHE"]
     if getattr(config, "cache", None) is not None:
         cache = config.cache.mkdir("home")
         # Kept between runs: building matplotlib's font list takes seconds.

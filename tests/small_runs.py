@@ -12,7 +12,7 @@ from espalier.data.synthetic.tiny import write_tiny
 from espalier.recipe.load import load_recipe
 from espalier.recipe.schema import Recipe
 from espalier.records import EpochRow, History
-from espalier.train.session import Job
+from espalier.train.job import Job
 from espalier.train.state import State, stopper_for
 from espalier.train.watch import Unwatched, Watch
 
@@ -21,6 +21,8 @@ FIXED = (
     "model.name=small-cnn", "model.weights=none", "training.imgsz=32", "training.batch=4",
     "training.device=cpu", "training.precision=fp32", "training.threads=1",
     "training.channels_last=false", "data.workers=0", "augment.policy=none", "logging.curves=false",
+    "features.keep=off", "features.precision=fp32", "features.baseline=false", "data.store=off",
+    "training.grouped_fp32=false", "features.engine=eager", "adjustment.method=none",
 )  # fmt: skip
 HEAD_THEN_ALL = (
     "stages=[{name: head, train: head, epochs: 2, lr: 1e-2},"
@@ -69,7 +71,7 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 
 def but_seconds(row: EpochRow) -> dict[str, Any]:
     """What of an epoch two equal runs have in common."""
-    return {k: v for k, v in vars(row).items() if k != "seconds"}
+    return {k: v for k, v in vars(row).items() if k not in ("seconds", "cpu_seconds")}
 
 
 class Seen(Unwatched):

@@ -16,7 +16,8 @@ from espalier.data.synthetic.leaves import write_leaves
 from espalier.errors import DataError
 from espalier.evaluate.predictor import Predictor
 from espalier.files import write_text
-from espalier.pipeline import Progress, TrainResult
+from espalier.pipeline import TrainResult
+from espalier.preparation import Progress
 from espalier.recipe.load import load_recipe
 from espalier.records import Catalog, Predictions, Sample
 from espalier.report.text import place_lines, verdict_lines

@@ -7,45 +7,55 @@ knows its siblings. Everything a command does is a function here, so the Python 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from espalier import environment, files, runs
+from espalier.adjusting import adjust_logits
+from espalier.baseline import instant_baseline
 from espalier.data.balance import (
     class_weights,
     drawn_counts,
     epoch_order,
     write_class_weights,
 )
-from espalier.data.catalog import build_catalog, read_catalog, write_catalog
-from espalier.errors import DataError
+from espalier.data.catalog import read_catalog, write_catalog
+from espalier.data.store_choice import side_for
 from espalier.evaluate.evaluation import Evaluation, evaluate_predictions, write_predictions
 from espalier.evaluate.predictor import Predictor
-from espalier.models.build import Classifier, KeyReport, build_model, model_facts
+from espalier.models.build import Classifier, KeyReport
 from espalier.models.checkpoints import rebuild_model, recipe_of
+from espalier.models.grouped import keep_grouped_in_fp32
+from espalier.preparation import (
+    Prepared,
+    Progress,
+    open_pictures,
+    prepare,
+    settle,
+    start_model,
+    what_trains,
+    with_full_paths,
+)
 from espalier.recipe.load import dump_yaml
-from espalier.recipe.resolve import resolve
 from espalier.recipe.schema import Recipe
 from espalier.records import (
-    Catalog,
     EpochRow,
     History,
-    Machine,
 )
 from espalier.report.batch import contact_sheet
 from espalier.report.confusion import draw_confusion
 from espalier.report.curves import draw_curves
-from espalier.report.text import header_lines
 from espalier.runs import RunDir
-from espalier.train.devices import detect_machine, measure_precisions, open_fabric
+from espalier.train.devices import detect_machine, open_fabric
 from espalier.train.interrupts import Interrupts
+from espalier.train.job import Job
 from espalier.train.keep import explain_disk
+from espalier.train.loaders import build_loaders
 from espalier.train.loop import fit
 from espalier.train.losses import chance_loss, floor_loss, prior_loss
 from espalier.train.memory import explain_memory
@@ -56,22 +66,11 @@ from espalier.train.resume import (
     rewind_logs,
     take_up,
 )
-from espalier.train.session import Job, build_loaders
 from espalier.train.state import State, stopper_for
 from espalier.train.tensorboard import TensorBoardWatch, require_tensorboard
 from espalier.train.watch import Several, Unwatched, Watch
 
-Progress = Callable[[int, int], None]
 PREVIEW = 16
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Everything decided, nothing trained yet."""
-
-    recipe: Recipe
-    catalog: Catalog
-    machine: Machine
 
 
 @dataclass(frozen=True)
@@ -137,104 +136,8 @@ def train(
         write_what_is_known(job, prepared, report)
         first = prepared.recipe.stages[0]
         state = State(stopper_for(first, prepared.recipe.early_stopping))
+        instant_baseline(job)
         return run_and_judge(job, state)
-
-
-def prepare(
-    recipe: Recipe, *, note: Callable[[str], None] | None = None, progress: Progress | None = None
-) -> Prepared:
-    """Read the photographs, make the split, and decide everything that is still open."""
-    machine = detect_machine()
-    catalog = catalog_of(recipe, progress)
-    resolved = settle(recipe, catalog, machine)
-    lines = header_lines(environment.versions(), machine.device_name, catalog)
-    for line in [*lines, *catalog.notes]:
-        if note is not None:
-            note(line)
-    data = resolved.data.model_copy(update={"classes": catalog.classes})
-    resolved = with_full_paths(resolved.model_copy(update={"data": data}))
-    return Prepared(resolved, catalog, machine)
-
-
-def settle(recipe: Recipe, catalog: Catalog, machine: Machine) -> Recipe:
-    """The recipe with everything decided that is still open."""
-    return resolve(
-        recipe,
-        machine=machine,
-        catalog_counts=catalog.counts("train"),
-        facts_of=model_facts,
-        measure=measure_precisions,
-    )
-
-
-def catalog_of(recipe: Recipe, progress: Progress | None = None) -> Catalog:
-    """The catalog of the recipe's photographs."""
-    data = recipe.data
-    if data.source is None:
-        raise DataError(
-            "no photographs were named: a folder of class folders, a CSV or Parquet manifest, "
-            "or torchvision:NAME is wanted",
-            hint="espalier train PHOTOS, or espalier demo",
-        )
-    earlier = runs.find_run(data.split_from).catalog_file if data.split_from else None
-    return build_catalog(
-        data.source,
-        root=data.root,
-        classes=data.classes,
-        val_share=data.val_share,
-        test_share=data.test_share,
-        group_by=data.group_by,
-        split_from=earlier,
-        seed=recipe.training.seed,
-        progress=progress,
-    )
-
-
-def with_full_paths(recipe: Recipe) -> Recipe:
-    """The recipe so that it works from any folder."""
-    data = {
-        key: full_path(value)
-        for key in ("source", "root", "split_from")
-        if (value := getattr(recipe.data, key)) is not None
-    }
-    weights = recipe.model.weights
-    weights = weights if weights in ("pretrained", "none") else full_path(weights)
-    return recipe.model_copy(
-        update={
-            "data": recipe.data.model_copy(update=data),
-            "model": recipe.model.model_copy(update={"weights": weights}),
-        }
-    )
-
-
-def full_path(place: str) -> str:
-    """The path from the root to a file or folder; the address of a data set as it is."""
-    return place if place.startswith("torchvision:") else str(Path(place).resolve())
-
-
-def start_model(prepared: Prepared) -> tuple[Classifier, KeyReport | None]:
-    """The model with its starting weights; what is drawn at random in it follows the seed."""
-    recipe = prepared.recipe
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.training.seed)
-        return build_model(recipe.model, len(prepared.catalog.classes), imgsz=largest_imgsz(recipe))
-
-
-def what_trains(recipe: Recipe) -> tuple[str, str]:
-    """Model and weights; then preset, sizes and device."""
-    training, model = recipe.training, recipe.model
-    weights = model.weights if model.weights in ("pretrained", "none") else Path(model.weights).name
-    epochs = sum(stage.epochs for stage in recipe.stages)
-    return (
-        f"model  {model.name} (weights: {weights}), {training.imgsz} px",
-        f"recipe {recipe.preset or 'own'}, {epochs} epochs, batch {training.batch}, "
-        f"{training.device} {training.precision}",
-    )
-
-
-def largest_imgsz(recipe: Recipe) -> int:
-    """The largest resolution of any stage: models with fixed positions are built for it."""
-    return max(cast(int, stage.imgsz) for stage in recipe.stages)
 
 
 def open_run(prepared: Prepared) -> RunDir:
@@ -256,12 +159,23 @@ def make_job(prepared: Prepared, run: RunDir, model: Classifier, watch: Watch) -
         cap=weighting.cap,
         beta=weighting.beta,
     )
+    keep_grouped_in_fp32(model, recipe.training.grouped_fp32 is True)
     watches: list[Watch] = [watch]
     if recipe.logging.curves:
         watches.append(CurvesWatch(run))
     if recipe.logging.tensorboard:
         watches.append(TensorBoardWatch(run.tensorboard))
-    return Job(recipe, catalog, run, model, weights, open_fabric(recipe), Several(*watches))
+    return Job(
+        recipe,
+        catalog,
+        run,
+        model,
+        weights,
+        open_fabric(recipe),
+        Several(*watches),
+        side=side_for(recipe),
+        store=prepared.store,
+    )
 
 
 def write_what_is_known(job: Job, prepared: Prepared, report: KeyReport | None) -> None:
@@ -329,6 +243,8 @@ def run_and_judge(
         explain_disk(job.run),
     ):
         fit(job, state, interrupts, checkpoint)
+        if job.store is not None:
+            job.store.close()
     evaluations = judge(job)
     return TrainResult(
         run=job.run,
@@ -342,15 +258,20 @@ def run_and_judge(
 
 
 def judge(job: Job) -> dict[str, Evaluation]:
-    """Evaluate the best weights on validation and test; write predictions and the picture."""
-    predictor = Predictor(job.run, str(job.fabric.device))
+    """Evaluate the best weights on validation and test; write predictions and the picture.
+
+    Between the two, what may help rare classes is chosen on validation: the scores of validation
+    are those before it, because it was fitted to them.
+    """
     found: dict[str, Evaluation] = {}
     for split in ("val", "test"):
         samples = job.catalog.in_split(split)
         if samples:
-            predictions = predictor.predict(samples)
+            predictions = Predictor(job.run, str(job.fabric.device)).predict(samples)
             write_predictions(job.run.predictions(split), predictions)
             found[split] = evaluate_predictions(predictions, split)
+            if split == "val":
+                adjust_logits(job, predictions)
     if found:
         shown = found.get("test") or found["val"]
         draw_confusion(
@@ -391,7 +312,9 @@ def resume(
         recipe = take_up(recipe, state, run, epochs)
         for note in checkpoint["notes"]:
             watch.on_note(note)
-        job = make_job(Prepared(recipe, catalog, machine), run, rebuild_model(checkpoint), watch)
+        store, _ = open_pictures(recipe, machine)
+        prepared = Prepared(recipe, catalog, machine, store)
+        job = make_job(prepared, run, rebuild_model(checkpoint), watch)
         rewind_logs(run, state)
         files.write_text(run.recipe_file, dump_yaml(recipe))
         environment.add_command(run)

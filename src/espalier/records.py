@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -134,7 +135,8 @@ class EpochRow:
     (augmented images, regularised loss); ``probe_loss`` and ``probe_accuracy`` are measured on up
     to 512 fixed training images as validation sees them, and are what to compare with validation.
     ``learning_rate`` is the head's, ``backbone_learning_rate`` the fastest of the backbone (0 while
-    it is frozen), both at the end of the epoch.
+    it is frozen), both at the end of the epoch. ``cpu_seconds`` is what the process has used by its
+    end, all threads, since it was started; NaN in runs of before 0.2.
     """
 
     stage: str
@@ -157,6 +159,7 @@ class EpochRow:
     batches: int
     seconds: float
     best: bool
+    cpu_seconds: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -216,6 +219,7 @@ class ModelFacts:
         parameters: Of the backbone, without a classifier.
         has_pretrained: Whether timm offers weights for it.
         depthwise: Whether most of its convolutions are depthwise (mobile nets).
+        fixed_size: Whether it is built for one image size (ViT, Swin).
     """
 
     name: str
@@ -228,6 +232,7 @@ class ModelFacts:
     parameters: int
     has_pretrained: bool
     depthwise: bool
+    fixed_size: bool = False
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from espalier.records import EpochRow, History, Split, StageSpan
 FORMAT_VERSION = 1
 DIAGNOSTICS_VARIABLE = "DIAGNOSTICS_DIR"
 FIELD_TYPES = {f.name: f.type for f in dataclasses.fields(EpochRow)}
+REQUIRED = {f.name for f in dataclasses.fields(EpochRow) if f.default is dataclasses.MISSING}
 
 
 class RunDir:
@@ -91,6 +92,21 @@ class RunDir:
     def last(self) -> Path:
         """The newest state, to resume from."""
         return self.path / "checkpoints" / "last.pt"
+
+    @property
+    def baseline_file(self) -> Path:
+        """What a linear head on the frozen backbone scores, cross-validated on training images."""
+        return self.path / "baseline.json"
+
+    @property
+    def adjustment_file(self) -> Path:
+        """What was tried for rare classes after training, and whether it was adopted."""
+        return self.path / "adjustment.json"
+
+    @property
+    def embeddings(self) -> Path:
+        """Features of the training images from the frozen backbone, with their sample ids."""
+        return self.path / "embeddings.npz"
 
     @property
     def tensorboard(self) -> Path:
@@ -291,7 +307,9 @@ def epoch_row(values: Mapping[str, Any]) -> EpochRow:
         "float": float,
         "bool": _to_bool,
     }
-    return EpochRow(**{key: convert[str(kind)](values[key]) for key, kind in FIELD_TYPES.items()})
+    # Runs of older versions lack the columns that came later; these have defaults.
+    known = {key: kind for key, kind in FIELD_TYPES.items() if key in values or key in REQUIRED}
+    return EpochRow(**{key: convert[str(kind)](values[key]) for key, kind in known.items()})
 
 
 def _to_bool(value: Any) -> bool:

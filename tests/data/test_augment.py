@@ -14,7 +14,8 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
 from espalier.data import augment_colour as colour
-from espalier.data.augment_geometry import GREY, View, draw_view, letterbox, render, resize
+from espalier.data.augment_geometry import View, draw_view, render
+from espalier.data.resample import GREY, letterbox, resize
 from espalier.data.transforms import TrainTransform
 from espalier.recipe.policies import POLICIES, Steps, resolve_steps
 from espalier.recipe.schema import Fit
@@ -190,8 +191,11 @@ def test_enlarged_crop_is_resize_then_crop() -> None:
     assert np.abs(seen - array(theirs)).mean() < 1.5
 
 
-def test_flips_are_exact() -> None:
+def test_flips_are_exactly_torchvisions() -> None:
     image = photo()
+    across, down = F.horizontal_flip(tensor(image)), F.vertical_flip(tensor(image))
+    assert (transformed(image, only("hflip"), 0) == array(across)).all()
+    assert (transformed(image, only("vflip"), 0) == array(down)).all()
     assert (transformed(image, only("hflip"), 0) == image[:, ::-1]).all()
     assert (transformed(image, only("vflip"), 0) == image[::-1]).all()
     both = {**only("hflip"), **only("vflip")}
@@ -216,6 +220,71 @@ def test_grid_distortion_is_a_lookup_between_moved_lines() -> None:
     assert view.columns[0] >= 0
     assert view.columns[-1] <= SIDE
     assert np.abs(view.columns - np.arange(SIDE) - 0.5).max() > 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_elastic_distortion_is_torchvisions(seed: int) -> None:
+    steps, image = only("elastic_distortion", cells=4, strength=0.4), photo()
+    pushed = drawn(image, steps, seed).pushed
+    assert pushed is not None
+    assert np.abs(pushed).max() > 2
+    displacement = torch.from_numpy(pushed.transpose(1, 2, 0))[None] * 2 / SIDE
+    assert_same_inside(
+        transformed(image, steps, seed),
+        lambda source: F.elastic(source, displacement.float(), interpolation=BILINEAR),
+        image,
+        within=1.5,
+    )
+
+
+def test_elastic_distortion_pushes_by_no_more_than_asked_and_never_folds() -> None:
+    for seed in range(60):
+        steps = only("elastic_distortion", cells=6, strength=0.45)
+        pushed = drawn(photo(), steps, seed).pushed
+        assert pushed is not None
+        assert np.abs(pushed).max() <= 0.45 * SIDE / 6
+        across, down = np.gradient(pushed[0]), np.gradient(pushed[1])
+        assert ((1 + across[1]) * (1 + down[0]) - across[0] * down[1]).min() > 0
+    still = only("elastic_distortion", strength=0.0)
+    assert (transformed(photo(), still, 0) == photo()).all()
+
+
+def test_elastic_and_grid_together_equal_one_after_the_other() -> None:
+    image = photo()
+    both = {**only("elastic_distortion"), **only("grid_distortion", strength=0.4)}
+    view = drawn(image, both, 5)
+    assert view.columns is not None
+    assert view.rows is not None
+    generator = rng(5)
+    first = draw_view(SIDE, SIDE, SIDE, "crop", only("elastic_distortion"), generator)
+    second = View(view.box, False, False, None, 1.0, view.columns, view.rows)
+    two_steps = render(render(image, first, SIDE), second, SIDE)
+    difference = np.abs(render(image, view, SIDE).astype(float) - two_steps)[4:-4, 4:-4]
+    assert difference.mean() < 0.7
+    assert difference.max() <= 5
+
+
+def test_a_bent_view_continues_the_picture_beyond_its_edge_as_a_straight_one_does() -> None:
+    image = photo(80, 120)
+    for zoom in (1.0, 0.2):
+        turn = only("affine", min_scale=zoom, max_scale=zoom, translate=0.3, shear=20)
+        straight = drawn(image, turn, 3)
+        assert straight.turned is not None
+        even = np.arange(SIDE) + 0.5
+        bent = View(straight.box, False, False, straight.turned, zoom, even, even)
+        difference = np.abs(render(image, straight, SIDE).astype(float) - render(image, bent, SIDE))
+        assert difference.max() <= 2
+
+
+def test_crop_and_rotation_in_one_warp_equal_torchvisions_two() -> None:
+    image = photo(150, 200)
+    steps = {**only("random_resized_crop", min_area=0.5), **only("rotation", degrees=40)}
+    for seed in range(3):
+        view = drawn(image, steps, seed)
+        place = [int(v) for v in (view.box.y, view.box.x, view.box.height, view.box.width)]
+        crop = F.resized_crop(tensor(image), *place, [SIDE, SIDE], BILINEAR, antialias=True)
+        cropped = np.asarray(array(crop), np.uint8)
+        assert_same_inside(transformed(image, steps, seed), rotated(view), cropped, within=4.0)
 
 
 def test_one_warp_equals_one_step_after_another() -> None:
@@ -348,6 +417,28 @@ def test_colours_composed_equal_colours_one_after_another() -> None:
     assert np.abs(at_once - in_turn).max() <= 2
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_colour_jitter_is_torchvisions_one_step_after_another(seed: int) -> None:
+    image = photo(low=90, high=150)
+    steps = only("colour_jitter", brightness=0.3, contrast=0.3, saturation=0.3, hue=0.0)
+    replay = rng(seed)
+    replay.random()
+    factors = [1.0 + 0.3 * (2.0 * replay.random() - 1.0) for _ in range(3)]
+    theirs = tensor(image)
+    adjust = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation)
+    for operator, factor in zip(adjust, factors, strict=True):
+        theirs = operator(theirs, factor)
+    # torchvision rounds every result down, and so does the sum of three.
+    assert np.abs(transformed(image, steps, seed) - array(theirs)).max() <= 4
+
+
+def test_contrast_turns_about_the_mean_of_the_view_and_not_of_the_photo() -> None:
+    image = np.full((SIDE, 3 * SIDE, 3), 200, dtype=np.uint8)
+    image[:, SIDE : 2 * SIDE] = 100
+    steps = only("colour_jitter", brightness=0.0, contrast=0.5, saturation=0.0, hue=0.0)
+    assert all((transformed(image, steps, seed) == 100).all() for seed in range(5))
+
+
 def test_jitter_stays_within_its_strengths() -> None:
     grey = np.full((SIDE, SIDE, 3), 100, dtype=np.uint8)
     steps = only("colour_jitter", brightness=0.2, contrast=0.2, saturation=0.2, hue=0.1)
@@ -376,6 +467,29 @@ def test_noise_has_the_deviation_and_no_shift() -> None:
     assert max(spread) > 0.05 * 255 * 0.8
     seen = transformed(image, only("noise", deviation=0.1), 0)
     assert abs(float(seen.mean()) - 128) < 0.5
+
+
+def test_noise_is_as_strong_as_torchvisions_in_every_channel() -> None:
+    image = np.full((SIDE, SIDE, 3), 128, dtype=np.uint8)
+    noise = colour.Noise(deviation=0.1 * 255, seed=4)
+    seen = colour.retouch(image, colour.Look(None, None, None, noise, ())).astype(float)
+    torch.manual_seed(0)
+    theirs = array(F.gaussian_noise(tensor(image) / 255, sigma=0.1) * 255)
+    np.testing.assert_allclose(seen.std(axis=(0, 1)), theirs.std(axis=(0, 1)), rtol=0.05)
+    np.testing.assert_allclose(seen.mean(axis=(0, 1)), 128, atol=1.5)
+    assert np.abs(np.corrcoef(seen.reshape(-1, 3).T) - np.eye(3)).max() < 0.05
+
+
+@pytest.mark.parametrize("step", ["random_erasing", "coarse_dropout"])
+def test_holes_are_torchvisions_erase(step: str) -> None:
+    image, steps = photo(low=150, high=250), only(step)
+    for seed in range(10):
+        drawn_holes = TrainTransform(SIDE, "crop", steps).draw(SIDE, SIDE, rng(seed)).look.holes
+        theirs = tensor(image)
+        for x, y, width, height in drawn_holes:
+            theirs = F.erase(theirs, y, x, height, width, torch.full((3, 1, 1), GREY))
+        assert drawn_holes
+        assert (transformed(image, steps, seed) == array(theirs)).all()
 
 
 def test_random_erasing_covers_areas_as_torchvisions() -> None:
@@ -415,7 +529,7 @@ def test_a_shadow_darkens_a_part_and_brightens_nothing() -> None:
     assert 0.3 < share.max() < 1.0
 
 
-@pytest.mark.parametrize("step", [step for step in resolve_steps("heavy", None) if step != "none"])
+@pytest.mark.parametrize("step", [*resolve_steps("heavy", None), "elastic_distortion"])
 def test_a_step_with_p_0_has_no_effect_and_p_is_the_share_of_images(step: str) -> None:
     image = np.random.default_rng(0).integers(0, 256, (120, 140, 3)).astype(np.uint8)
     plain = transformed(image, {}, 0)

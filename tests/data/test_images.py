@@ -15,7 +15,14 @@ import pytest
 from PIL import Image, ImageFile, ImageOps
 
 from espalier.data import images
-from espalier.data.images import inspect_image, read_image
+from espalier.data.images import (
+    image_size,
+    inspect_image,
+    largest_reduced,
+    read_image,
+    read_picture,
+    reduced,
+)
 from espalier.errors import UnreadableImageError
 
 
@@ -251,3 +258,60 @@ def test_pillow_s_warnings_stay_inside_in_every_thread(
     assert list(warnings.filters) == before
     with pytest.raises(Image.DecompressionBombWarning):
         Image.open(path).load()
+
+
+@pytest.mark.parametrize("height", [1, 40, 79, 80, 100, 104, 105, 161, 240, 400, 1003])
+@pytest.mark.parametrize("shape", [1.0, 4 / 3, 20.0])
+@pytest.mark.parametrize("upright", [True, False])
+def test_reduced_pictures_are_little_larger_than_asked_for(
+    height: int, shape: float, upright: bool
+) -> None:
+    side = 80
+    full = np.zeros((height, round(height * shape), 3), dtype=np.uint8)
+    full = full.transpose(1, 0, 2) if upright else full
+    small = reduced(full, side)
+    assert min(height, side) <= min(small.shape[:2]) <= max(1.3 * side, 1)
+    assert small.nbytes <= largest_reduced(full.shape[1], full.shape[0], side)
+    if height <= 1.3 * side:
+        assert small is full
+    else:
+        assert max(small.shape) / min(small.shape[:2]) == pytest.approx(shape, rel=0.02)
+
+
+@pytest.mark.parametrize("steps", [2, 3, 7])
+def test_whole_steps_are_plain_averages(steps: int) -> None:
+    size = 50 * steps + steps - 1
+    full = np.random.default_rng(0).integers(0, 256, (size, size + 9, 3), dtype=np.uint8)
+    small = reduced(full, 45)
+    rows, columns = size // steps, (size + 9) // steps
+    whole = full[: rows * steps, : columns * steps].astype(float)
+    expected = whole.reshape(rows, steps, columns, steps, 3).mean(axis=(1, 3))
+    assert np.abs(small - expected).max() <= 0.5 + 1e-9
+
+
+def test_other_sizes_average_by_area() -> None:
+    full = np.random.default_rng(0).integers(0, 256, (170, 170, 3), dtype=np.uint8)
+    small = reduced(full, 100)
+    # Each pixel stands for 17 x 17 of ten times as many, of which each source pixel is 10 x 10.
+    fine = np.repeat(np.repeat(full, 10, axis=0), 10, axis=1).astype(float)
+    expected = fine.reshape(100, 17, 100, 17, 3).mean(axis=(1, 3))
+    assert np.abs(small - expected).max() <= 1.0
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_picture_knows_its_hash_and_its_whole_size(tmp_path: Path, orientation: int) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(odd_images.oriented(odd_images.noise(601, 400), orientation, "JPEG"))
+    picture = read_picture(str(path), at_least=60)
+    seen = inspect_image(str(path))
+    assert (picture.content, picture.width, picture.height) == seen[:3]
+    np.testing.assert_array_equal(picture.pixels, read_image(str(path), at_least=60))
+
+
+def test_sizes_are_read_from_the_head(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    data = odd_images.jpeg(odd_images.noise(601, 400))
+    for content, size in ((data[:2000], (601, 400)), (b"", None), (b"text", None)):
+        path.write_bytes(content)
+        assert image_size(str(path)) == size
+    assert image_size(str(tmp_path / "gone.jpg")) is None

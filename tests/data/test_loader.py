@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ import torch
 from PIL import Image
 
 from espalier.data import loader as module
+from espalier.data.images import Picture, read_image, reduced
 from espalier.data.loader import Batch, Loader, batch_bounds, batch_count, count_repeats, image_rng
 from espalier.data.transforms import EvalTransform, TrainTransform
 from espalier.errors import DataError
@@ -35,8 +38,12 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
     for i in range(21):
         path = folder / f"{i}.png"
         Image.fromarray(noise.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(path)
-        found.append(Sample(f"{i:016x}", str(path), "ab"[i % 2]))
+        found.append(sample_of(path, "ab"[i % 2]))
     return found
+
+
+def sample_of(path: Path, label: str | None = None) -> Sample:
+    return Sample(hashlib.sha256(path.read_bytes()).hexdigest()[:16], str(path), label)
 
 
 def loader(
@@ -161,8 +168,7 @@ def test_repeats_are_counted_in_order() -> None:
 
 
 def test_labels_that_are_missing_or_unknown_are_minus_one(samples: list[Sample]) -> None:
-    path = samples[0].path
-    unlabelled = [Sample("1", path, None), Sample("2", path, "z"), Sample("3", path, "b")]
+    unlabelled = [replace(samples[0], label=label) for label in (None, "z", "b")]
     (batch,) = loader(unlabelled, PLAIN).in_order()
     assert batch.labels.tolist() == [-1, -1, 1]
 
@@ -186,6 +192,31 @@ def test_a_file_that_changed_since_is_named(
     assert str(path) in caught.value.message
     assert "new run" in caught.value.hint
     assert threads_left() == 0
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("side", [None, 20])
+def test_a_photograph_that_was_exchanged_is_an_error_that_names_it(
+    samples: list[Sample], tmp_path: Path, workers: int, side: int | None
+) -> None:
+    path = tmp_path / "mine.png"
+    path.write_bytes(Path(samples[0].path).read_bytes())
+    listed = [*samples[:5], sample_of(path, "a")]
+    path.write_bytes(Path(samples[1].path).read_bytes())
+    changed = Loader(listed, CLASSES, PLAIN, batch=4, workers=workers, seed=0, side=side)
+    with pytest.raises(DataError, match="another photograph") as caught:
+        list(changed.in_order())
+    assert str(path) in caught.value.message
+    assert "new run" in caught.value.hint
+
+
+def test_a_side_reduces_photographs_before_they_are_transformed(samples: list[Sample]) -> None:
+    small = Loader(samples, CLASSES, PLAIN, batch=4, workers=0, seed=0, side=20)
+    (first, *_) = small.in_order()
+    for image, sample in zip(first.images, samples, strict=False):
+        pixels = reduced(read_image(sample.path), 20)
+        assert pixels.shape == (20, 24, 3)
+        assert (image.permute(1, 2, 0).numpy() == PLAIN(pixels)).all()
 
 
 class Broken(EvalTransform):
@@ -224,13 +255,13 @@ def test_threads_stay_only_a_few_batches_ahead(
     samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    original = module.read_image
+    original = module.read_picture
 
-    def counted(path: str, *, at_least: int | None = None) -> npt.NDArray[np.uint8]:
+    def counted(path: str, *, at_least: int) -> Picture:
         read.append(path)
         return original(path, at_least=at_least)
 
-    monkeypatch.setattr(module, "read_image", counted)
+    monkeypatch.setattr(module, "read_picture", counted)
     many = samples * 10
     batches = loader(many, PLAIN, workers=1).in_order()
     next(batches)
@@ -243,13 +274,14 @@ def test_threads_stay_only_a_few_batches_ahead(
 def test_photographs_are_read_with_enough_pixels(
     samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int | None] = []
+    asked: list[int] = []
+    original = module.read_picture
 
-    def remembered(path: str, *, at_least: int | None = None) -> npt.NDArray[np.uint8]:
+    def remembered(path: str, *, at_least: int) -> Picture:
         asked.append(at_least)
-        return np.zeros((50, 50, 3), dtype=np.uint8)
+        return original(path, at_least=at_least)
 
-    monkeypatch.setattr(module, "read_image", remembered)
+    monkeypatch.setattr(module, "read_picture", remembered)
     list(loader(samples[:2]).in_order())
     assert asked == [STRONG.at_least] * 2
 
@@ -257,7 +289,7 @@ def test_photographs_are_read_with_enough_pixels(
 @pytest.mark.parametrize("policy", ["standard", "strong"])
 def test_real_photographs(seedlings: Path, policy: str) -> None:
     files = sorted((seedlings / "train").rglob("*.*"))[::400]
-    real = [Sample(str(i), str(file), file.parent.name) for i, file in enumerate(files)]
+    real = [sample_of(file, file.parent.name) for file in files]
     index = {name: i for i, name in enumerate(sorted({s.label or "" for s in real}))}
     transform = TrainTransform(64, "crop", resolve_steps(policy, None))
     one, two = (

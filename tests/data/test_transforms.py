@@ -7,10 +7,11 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from PIL import Image
 
-from espalier.data.augment_geometry import GREY
-from espalier.data.transforms import EvalTransform, TrainTransform, transform_for
+from espalier.data.resample import GREY
+from espalier.data.transforms import EvalTransform, TrainTransform, at_least_for, transform_for
 from espalier.recipe.policies import POLICIES, resolve_steps
 from espalier.recipe.schema import Augment, Data, Fit, Recipe
 from espalier.records import Split
@@ -132,6 +133,42 @@ def test_pixels_asked_for_are_enough_for_every_view() -> None:
             shortest = math.sqrt(crop["min_area"] * min(crop["min_ratio"], 1 / crop["max_ratio"]))
             assert transform.at_least * shortest >= 64
             assert transform.at_least < 3 * 64
+
+
+def test_one_size_serves_every_resolution_of_a_run() -> None:
+    recipe = Recipe(augment=Augment(policy="standard"), data=Data(crop_share=0.8))
+    asked = at_least_for(recipe, [96, 128, 160])
+    for size in (96, 128, 160):
+        for split in ("train", "val", "test"):
+            assert transform_for(split, recipe, size).at_least <= asked
+    assert asked == transform_for("train", recipe, 160).at_least
+    assert at_least_for(recipe, iter([160])) == asked
+
+
+def test_a_test_resolution_of_its_own_asks_for_what_the_test_needs() -> None:
+    recipe = Recipe(augment=Augment(policy="none"), data=Data(crop_share=0.8))
+    assert at_least_for(recipe, [128]) == 160
+    assert at_least_for(recipe, [128], eval_sizes=[160]) == 200
+    assert at_least_for(recipe, [224], eval_sizes=[160]) == 224
+
+
+@pytest.mark.parametrize("size", [64, 72, 80, 100])
+def test_validation_at_another_resolution_sees_the_same_part_of_the_photo(size: int) -> None:
+    image = photo(120, 160)
+    small = EvalTransform(60, "crop", 0.9)(image).astype(float)
+    large = np.asarray(Image.fromarray(EvalTransform(size, "crop", 0.9)(image)))
+    again = np.asarray(Image.fromarray(large).resize((60, 60), Image.Resampling.BOX), float)
+    assert np.abs(small - again).max() <= 4
+
+
+def test_mild_shrinking_is_linear_and_strong_shrinking_averages() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (90, 90, 3)).astype(np.uint8)
+    planes = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    linear = torch.nn.functional.interpolate(planes, (64, 64), mode="bilinear")[0]
+    wanted = linear.permute(1, 2, 0).numpy()
+    assert np.abs(EvalTransform(64, "crop", 1.0)(image) - wanted).max() <= 1
+    average = np.asarray(Image.fromarray(image).resize((30, 30), Image.Resampling.BOX), float)
+    assert np.abs(EvalTransform(30, "crop", 1.0)(image) - average).max() <= 1
 
 
 def test_a_crop_that_is_switched_off_asks_for_no_more_pixels() -> None:

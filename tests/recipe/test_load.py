@@ -105,7 +105,7 @@ def test_a_json_file_of_another_trainer_is_read_as_it_is(write: Write) -> None:
 
 
 def test_why_keeps_how_a_value_was_spelled(write: Write) -> None:
-    why = load(file=write("e4.json", E4)).why
+    why = load(preset="low", file=write("e4.json", E4)).why
     assert why["training.batch"] == "file e4.json (training.batch_size)"
     assert why["model.name"] == "file e4.json (model.architecture: MobileNetV3)"
     assert "class weighting.method" in why["class_weighting.strategy"]
@@ -155,7 +155,7 @@ def test_meanings(write: Write, tree: object, key: str, value: object) -> None:
         ({"trainning": {"batch": 3}}, "did you mean training?"),
         ({"stages": []}, "at least one stage"),
         ({"stages": [{"name": "a", "lr": 1e-3}]}, "stages.a.epochs is missing"),
-        ({"stages": {"heat": {"epochs": 3}}}, "0 head, 1 top, 2 all"),
+        ({"stages": {"heat": {"epochs": 3}}}, "0 head, 1 most"),
     ],
 )
 def test_what_cannot_be_read(write: Write, tree: object, part: str) -> None:
@@ -238,7 +238,8 @@ def test_flags_words_and_set_are_one_source() -> None:
 
 def test_nested_keys() -> None:
     recipe = load(
-        sets=["augment.steps.rotation.degrees=30", "stages.0.epochs=3", "stages.top.lr=2e-3"]
+        preset="three-stage",
+        sets=["augment.steps.rotation.degrees=30", "stages.0.epochs=3", "stages.top.lr=2e-3"],
     )
     assert recipe.augment.steps == {"rotation": {"degrees": 30}}
     assert (recipe.stages[0].epochs, recipe.stages[1].lr) == (3, 2e-3)
@@ -261,11 +262,11 @@ def test_nested_keys() -> None:
         ("lr=-1e-3", "a number above 0"),
         ("lr=fast", "a number above 0"),
         ("epochs=0", "epochs is 0 (epochs=0); allowed: a whole number of at least 1"),
-        ("epochs=2", "epochs=2 is fewer than the 3 stages (head, top, all): give at least"),
+        ("epochs=1", "epochs=1 is fewer than the 2 stages (head, most): give at least"),
         ("schedule=cosin", "did you mean cosine?"),
         ("device=tpu", "auto, cpu, cuda, cuda:1, mps"),
         ("time=soon", "no duration"),
-        ("stages.5.epochs=3", "0 head, 1 top, 2 all"),
+        ("stages.5.epochs=3", "0 head, 1 most"),
         ("optimizer.weight_decay=.inf", "a number of at least 0"),
         ("nonsense", "is not key=value"),
         ("batch=", "is not key=value"),
@@ -300,9 +301,9 @@ def test_all_problems_come_at_once() -> None:
         "class_weighting.cap=10",
         "model.head=linear model.hidden=64",
         "patience=null early_stopping.min_delta=0.1",
-        "patience=null stages.top.patience=3",
-        "schedule.warmup_epochs=1",
-        "stages.top.warmup_epochs=4",
+        "patience=null stages.most.patience=3",
+        "schedule.warmup_epochs=7",
+        "stages.most.warmup_epochs=7",
         "optimizer.momentum=0.8",
         "optimizer=sgd optimizer.betas=[0.8,0.9]",
         "fit=pad data.crop_share=0.9",
@@ -311,10 +312,34 @@ def test_all_problems_come_at_once() -> None:
         "split_from=runs/a data.val_share=0.2",
         "checkpointing.save_best=false checkpointing.monitor=loss",
         "data.num_classes=3 data.classes=[a,b]",
+        "stages.most.solve=true",
+        "stages.head.solve=true augment.cutmix=1",
+        "stages.most.penalty=0.1",
+        "stages.head.epochs=2",
+        "stages.head.lr=1e-2",
+        "stages.head.schedule=step",
+        "stages.head.imgsz_from=96",
+        "imgsz=128 stages.most.imgsz_from=160",
+        "stages.most.epochs=1 stages.most.imgsz_from=96",
+        "features.keep=off features.views=2",
+        "features.keep=off features.budget_gib=1",
+        "features.keep=off stages.head.solve=false features.stored=fp32",
+        "data.store=off data.store_gib=5",
     ],
 )
 def test_a_value_that_cannot_hold_is_never_ignored(words: str) -> None:
-    assert len(problems(*words.split())) == (3 if words == "lr=1e-7" else 1)
+    (found,) = problems(*words.split())
+    assert "unknown key" not in found
+    *_, last = words.split()
+    key = {"lr=1e-7": "stage most", "augment.cutmix=1": "stages.head.solve"}.get(last)
+    assert (key or last.partition("=")[0]) in found
+
+
+def test_a_contradiction_says_what_would_hold() -> None:
+    (found,) = problems("stages.head.epochs=2")
+    assert "allowed: 1, or more with stages.head.solve=false" in found
+    (found,) = problems("imgsz=128", "stages.most.imgsz_from=160")
+    assert "above the 128 px of stage most; allowed: at most 128" in found
 
 
 @pytest.mark.parametrize(
@@ -329,6 +354,17 @@ def test_a_value_that_cannot_hold_is_never_ignored(words: str) -> None:
         "patience=null",
         "patience=none",
         "model.head=linear",
+        "features.keep=off",
+        "features.keep=off features.views=auto",
+        "features.keep=off features.stored=fp32",
+        "data.store=off",
+        "augment.cutmix=1",
+        "schedule.warmup_epochs=1",
+        "schedule.min_lr=5e-4",
+        "stages.head.penalty=0.1",
+        "stages.head.solve=false stages.head.epochs=3 stages.head.lr=1e-2",
+        "imgsz=160 stages.most.imgsz_from=96",
+        "stages.most.imgsz_from=96",
     ],
 )
 def test_values_that_can_hold(words: str) -> None:
@@ -353,6 +389,39 @@ def test_epochs_and_lr_keep_the_proportions_of_the_stages(write: Write) -> None:
     assert epochs(inside) == [1, 1, 1]
 
 
+def test_a_solved_stage_has_one_epoch_of_the_total_and_no_part_in_the_rates() -> None:
+    recipe = load("epochs=30", "lr=4e-3")
+    assert epochs(recipe) == [1, 29]
+    assert [stage.lr for stage in recipe.stages] == [1e-3, 4e-3]
+    assert recipe.why["stages.head.lr"] == "preset standard"
+    assert epochs(load("epochs=2")) == [1, 1]
+    solved = "{train: head, solve: true, epochs: 1, lr: 1e-3}"
+    both = f"stages=[{solved.replace('{', '{name: a, ')}, {solved.replace('{', '{name: b, ')}]"
+    assert epochs(load("epochs=2", sets=[both])) == [1, 1]
+
+
+def test_more_epochs_than_solved_stages_can_take(write: Write) -> None:
+    file = write("a.yaml", "stages: [{name: a, train: head, solve: true, epochs: 1, lr: 1e-3}]")
+    assert epochs(load(file=file)) == [1]
+    (found,) = problems("epochs=3", file=file)
+    assert "epochs=3 is more than stages can take that are solved (a)" in found
+    assert "give epochs=1, or stages.a.solve=false" in found
+
+
+def test_solving_shortens_a_stage_of_a_preset_to_one_epoch() -> None:
+    recipe = load("stages.head.solve=true", preset="three-stage")
+    assert epochs(recipe) == [1, 10, 10]
+    assert recipe.why["stages.head.epochs"] == "preset three-stage, one as it is solved"
+    assert epochs(load("stages.head.solve=true", "epochs=21", preset="three-stage")) == [1, 10, 10]
+
+
+def test_a_stage_of_a_preset_is_not_solved_where_more_than_the_head_shall_learn() -> None:
+    recipe = load("stages.head.train=all", "epochs=16")
+    assert [stage.solve for stage in recipe.stages] == [False, False]
+    assert epochs(recipe) == [2, 14]
+    assert recipe.why["stages.head.solve"] == "preset standard, off with stages.head.train=all"
+
+
 def test_totals_and_stages_may_agree_but_not_contradict(write: Write) -> None:
     stage = {"name": "one", "epochs": 4, "lr": 0.01}
     agreeing = {"stages": [stage], "training": {"epochs": 4, "lr": 0.01}}
@@ -371,9 +440,10 @@ def test_warmups_of_a_preset_shorten_with_its_epochs() -> None:
 
 def test_a_value_for_all_stages_replaces_that_of_single_ones(write: Write) -> None:
     file = write("a.yaml", "stages:\n  head: {imgsz: 96, patience: 2, schedule: step}\n")
-    kept = load(file=file)
+    kept = load(preset="three-stage", file=file)
     assert (kept.stages[0].imgsz, kept.stages[0].patience) == (96, 2)
-    recipe = load("imgsz=128", "patience=4", "schedule=cosine", file=file)
+    words = ("imgsz=128", "patience=4", "schedule=cosine")
+    recipe = load(*words, preset="three-stage", file=file)
     assert recipe.stages[0].imgsz is None
     assert recipe.stages[0].patience is None
     assert recipe.stages[0].schedule is None
@@ -400,7 +470,7 @@ def test_an_edit_of_a_printed_recipe_counts_as_given(tmp_path: Path) -> None:
     printed = dump_yaml(load())
     path.write_text(printed.replace("focal_gamma: 2.0", "focal_gamma: 3.0"), encoding="utf-8")
     assert "loss.focal_gamma=3" in problems(file=path)[0]
-    path.write_text(printed.replace("dropout: 0.3", "dropout: 0.4"), encoding="utf-8")
+    path.write_text(printed.replace("dropout: 0.2", "dropout: 0.4"), encoding="utf-8")
     assert load(file=path).why["model.dropout"] == "file mine.yaml"
 
 

@@ -65,6 +65,16 @@ def test_e8_has_the_facts_of_its_list() -> None:
     assert "random_resized_crop" not in steps
 
 
+@pytest.mark.parametrize("name", ["randaugment", "trivialaugment"])
+def test_automatic_policies_are_a_crop_a_flip_and_torchvisions_operators(name: str) -> None:
+    steps = resolve_steps(name, None)
+    assert list(steps) == ["random_resized_crop", "hflip", name]
+    assert steps[name]["p"] == 1.0
+    assert resolve_steps("randaugment", None)["randaugment"] == {
+        **{"p": 1.0, "num_ops": 2.0, "magnitude": 9.0}
+    }
+
+
 def test_a_change_keeps_what_it_does_not_name() -> None:
     before, after = resolve_steps("strong", None), resolve_steps("strong", {"rotation": {"p": 1}})
     assert after["rotation"] == {"p": 1.0, "degrees": 45.0}
@@ -117,6 +127,10 @@ def test_unknown_names_are_answered_with_the_nearest_ones() -> None:
         ("rotation", "degrees", math.inf),
         ("random_resized_crop", "min_area", 0.0),
         ("coarse_dropout", "max_holes", 1.5),
+        ("randaugment", "num_ops", 0),
+        ("randaugment", "num_ops", 1.5),
+        ("randaugment", "magnitude", 31),
+        ("elastic_distortion", "strength", 0.5),
         ("hflip", "p", True),
         ("hflip", "p", "0.5"),
     ],

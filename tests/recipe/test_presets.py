@@ -21,7 +21,25 @@ def plan(recipe: Recipe) -> list[tuple[object, int, float, float | None]]:
 def test_standard_is_the_default_and_comes_first() -> None:
     assert next(iter(presets())) == "standard"
     assert load_recipe().preset == "standard"
-    assert [stage.train for stage in load_recipe().stages] == ["head", "top", "all"]
+
+
+def test_standard_and_quick_solve_a_head_and_go_on_with_kept_features() -> None:
+    standard, quick = load_recipe(), load_recipe("quick")
+    assert [(stage.train, stage.solve) for stage in standard.stages] == [
+        ("head", True),
+        (0.8, False),
+    ]
+    assert [(stage.train, stage.solve) for stage in quick.stages] == [("head", True), (0.2, False)]
+    assert sum(stage.epochs for stage in quick.stages) < sum(
+        stage.epochs for stage in standard.stages
+    )
+    assert {recipe.features.keep for recipe in (standard, quick)} == {"auto"}
+
+
+@pytest.mark.parametrize("name", sorted(presets()))
+def test_a_stage_that_is_solved_has_one_epoch_of_the_head(name: str) -> None:
+    for stage in load_recipe(name).stages:
+        assert not stage.solve or (stage.train, stage.epochs) == ("head", 1)
 
 
 def test_three_stage() -> None:

@@ -71,18 +71,6 @@ def test_fabric_computes_as_the_recipe_says(uneven, tmp_path, precision, expecte
     assert used == [3]
 
 
-def test_every_way_to_compute_is_timed_and_nothing_else_changes(uneven, tmp_path):
-    recipe = small_recipe(uneven, tmp_path, "training.threads=2")
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
-    found = devices.measure_precisions(recipe, steps=1)
-    assert list(found) == ["fp32", "fp32-channels-last", "bf16-channels-last"]
-    assert all(seconds > 0 for seconds in found.values())
-    assert torch.equal(torch.rand(3), expected)
-    assert torch.get_num_threads() == 1
-
-
 def test_the_machine_of_these_tests_is_described():
     machine = devices.detect_machine()
     assert machine.cores >= 1

@@ -6,13 +6,8 @@ import pytest
 
 from espalier.models.inference import judging_batch
 from espalier.train.judge import predict
-from espalier.train.session import (
-    batch_order,
-    build_loaders,
-    enter_training_mode,
-    open_session,
-    probe_size,
-)
+from espalier.train.loaders import build_loaders, probe_size
+from espalier.train.session import batch_order, enter_training_mode, open_session
 from small_runs import ALL, HEAD_THEN_ALL, open_job, small_recipe
 
 
@@ -84,7 +79,7 @@ def test_judging_leaves_every_module_in_its_mode(uneven, tmp_path):
 def test_stages_may_have_sizes_of_their_own(uneven, tmp_path):
     stages = HEAD_THEN_ALL.replace("lr: 5e-3", "lr: 5e-3, imgsz: 40")
     job, state, session = opened(small_recipe(uneven, tmp_path, stages=stages))
-    assert next(session.train.in_order()).images.shape[-1] == 32
+    assert next(session.train(0).in_order()).images.shape[-1] == 32
     state.stage_index = 1
     assert next(open_session(job, state).val.in_order()).images.shape[-1] == 40
 

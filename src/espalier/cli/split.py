@@ -31,7 +31,7 @@ def split(
     ] = False,
 ) -> None:
     """Split photographs by class into train, val and test, and write that as a manifest."""
-    from espalier import pipeline, usage
+    from espalier import preparation, usage
     from espalier.cli.screen import open_screen
     from espalier.recipe.load import load_recipe
     from espalier.report.text import split_table
@@ -45,7 +45,7 @@ def split(
         words=[],
     )
     with open_screen() as screen:
-        catalog = pipeline.catalog_of(recipe, screen.on_scan)
+        catalog = preparation.catalog_of(recipe, screen.on_scan)
     usage.write_manifest(catalog, output)
     for note in catalog.notes:
         say(note)

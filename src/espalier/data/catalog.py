@@ -16,6 +16,7 @@ from typing import Any
 from espalier.data import torchvision_sets
 from espalier.data.sources import Progress, Source, read_source
 from espalier.data.split import assign_splits, follow_split
+from espalier.data.store import PixelStore
 from espalier.errors import DataError
 from espalier.files import write_whole
 from espalier.records import Catalog, Sample
@@ -37,6 +38,7 @@ def build_catalog(
     split_from: Path | None,
     seed: int,
     progress: Progress | None,
+    store: PixelStore | None = None,
 ) -> Catalog:
     """Every image of a source, looked at once, with label mapping and split; nothing is written.
 
@@ -51,11 +53,13 @@ def build_catalog(
         split_from: An earlier ``catalog.csv``, or the run folder that holds it.
         seed: Of the split.
         progress: Called with (images done, images in all).
+        store: Keeps what is decoded, so that it is decoded once.
 
     Raises:
         DataError: The data cannot be trained on as it is; with all problems at once.
+        DiskError: The store was asked for explicitly and cannot be written.
     """
-    found = read_source(source, root=root, progress=progress)
+    found = read_source(source, root=root, progress=progress, store=store)
     samples, grouped = _with_groups(found, group_by)
     mapping = _label_mapping(source, samples, classes)
     if split_from is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import math
 import re
 import threading
 import warnings
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -38,6 +40,9 @@ _FORMATS = (
     *("HEIF",),
 )
 _CHECK_SIDE = 64
+# Shrinking 640 x 480 by whole steps takes 0.07 ms and blurs nothing; to any other size 2 ms, half
+# as long as decoding. So a picture may stay this much larger where whole steps lead there.
+_SLACK = 1.3
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -65,6 +70,22 @@ class Inspection(NamedTuple):
     reason: str = ""
 
 
+class Picture(NamedTuple):
+    """One photograph, decoded.
+
+    Attributes:
+        content: As in ``Inspection``.
+        pixels: RGB [H, W, 3], turned upright; shared, so not to be written to.
+        width: Pixels across of the whole picture, after EXIF orientation.
+        height: Pixels down of the whole picture, after EXIF orientation.
+    """
+
+    content: str
+    pixels: Pixels
+    width: int
+    height: int
+
+
 def read_image(path: str, *, at_least: int | None = None) -> Pixels:
     """The whole picture as RGB, turned upright; transparency lies on white.
 
@@ -81,7 +102,69 @@ def read_image(path: str, *, at_least: int | None = None) -> Pixels:
     """
     if torchvision_sets.is_address(path):
         return _pixels(to_rgb(torchvision_sets.open_image(path)))
-    return _pixels(_decode(_read_bytes(path), at_least)[0])
+    return _pixels(_decode(read_bytes(path), at_least)[0])
+
+
+def read_picture(path: str, *, at_least: int) -> Picture:
+    """As ``read_image``, with the hash of what was read and the size of the whole picture.
+
+    Raises:
+        UnreadableImageError: As in ``read_image``.
+    """
+    if torchvision_sets.is_address(path):
+        return _read_member(path)
+    data = read_bytes(path)
+    return decode_picture(data, content_hash(data), at_least=at_least)
+
+
+def decode_picture(data: bytes, content: str, *, at_least: int) -> Picture:
+    """A picture from the bytes of its file, whose hash is known.
+
+    Raises:
+        UnreadableImageError: They are damaged, too large or no picture.
+    """
+    image, (width, height) = _decode(data, at_least)
+    return Picture(content, np.asarray(image, dtype=np.uint8), width, height)
+
+
+def reduced(pixels: Pixels, side: int) -> Pixels:
+    """Pixels [H, W, 3] averaged down until the short side is ``side``, or little more.
+
+    By a whole number of pixels to one where that ends below 1.3 x ``side``: it is 20 times faster
+    and sharper. Nothing is ever enlarged. The same pixels and side always give the same result.
+    """
+    height, width = pixels.shape[:2]
+    short = min(height, width)
+    steps = max(1, short // side)
+    if short // steps > _SLACK * side:
+        size = _scaled(width, side, short), _scaled(height, side, short)
+    elif steps == 1:
+        return pixels
+    else:
+        size = width // steps, height // steps
+        pixels = pixels[: size[1] * steps, : size[0] * steps]
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def largest_reduced(width: int, height: int, side: int) -> int:
+    """Bytes that the reduced pixels of a picture take at most, whatever its format."""
+    short = min(width, height)
+    share = min(1.0, _SLACK * side / short)
+    return 3 * math.ceil(width * share) * math.ceil(height * share)
+
+
+def image_size(path: str) -> tuple[int, int] | None:
+    """Width and height from the head of a file, not turned; None where it has no readable head."""
+    try:
+        with _silent_pillow(), Image.open(path, formats=_known_formats()) as image:
+            return image.size
+    except Exception:
+        # Whatever stops the head from being read is reported when the whole file is looked at.
+        return None
+
+
+def _scaled(length: int, side: int, short: int) -> int:
+    return max(1, round(length * side / short))
 
 
 def inspect_image(path: str) -> Inspection:
@@ -89,12 +172,33 @@ def inspect_image(path: str) -> Inspection:
     data = b""
     try:
         if torchvision_sets.is_address(path):
-            return _inspect_member(path)
-        data = _read_bytes(path)
+            member = _read_member(path)
+            return Inspection(member.content, member.width, member.height)
+        data = read_bytes(path)
         _, (width, height) = _decode(data, _CHECK_SIDE)
     except UnreadableImageError as error:
-        return Inspection(_content(data), 0, 0, error.message)
-    return Inspection(_content(data), width, height)
+        return Inspection(content_hash(data), 0, 0, error.message)
+    return Inspection(content_hash(data), width, height)
+
+
+def read_bytes(path: str) -> bytes:
+    """All bytes of a file.
+
+    Raises:
+        UnreadableImageError: It is missing, empty or may not be read.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UnreadableImageError(f"cannot be opened: {error.strerror or error}") from error
+    if not data:
+        raise UnreadableImageError("empty file (0 bytes)")
+    return data
+
+
+def content_hash(data: bytes) -> str:
+    """First 16 hex digits of the SHA-256: what a photograph is known by."""
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -108,29 +212,16 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _content(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
-
-
 def _pixels(image: Image.Image) -> Pixels:
     return np.array(image, dtype=np.uint8)
 
 
-def _inspect_member(address: str) -> Inspection:
+def _read_member(address: str) -> Picture:
     # These sets hold decoded pixels, so the pixels are their bytes.
-    image = to_rgb(torchvision_sets.open_image(address))
-    data = f"{image.width}x{image.height}:".encode() + image.tobytes()
-    return Inspection(_content(data), image.width, image.height)
-
-
-def _read_bytes(path: str) -> bytes:
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise UnreadableImageError(f"cannot be opened: {error.strerror or error}") from error
-    if not data:
-        raise UnreadableImageError("empty file (0 bytes)")
-    return data
+    pixels = _pixels(to_rgb(torchvision_sets.open_image(address)))
+    height, width = pixels.shape[:2]
+    content = content_hash(f"{width}x{height}:".encode() + pixels.tobytes())
+    return Picture(content, pixels, width, height)
 
 
 def _decode(data: bytes, at_least: int | None) -> tuple[Image.Image, tuple[int, int]]:
@@ -154,11 +245,15 @@ def _decode(data: bytes, at_least: int | None) -> tuple[Image.Image, tuple[int, 
 
 
 def _open(data: bytes) -> Image.Image:
-    Image.init()
-    image = Image.open(io.BytesIO(data), formats=[name for name in _FORMATS if name in Image.OPEN])
+    image = Image.open(io.BytesIO(data), formats=_known_formats())
     if image.width * image.height > MAX_PIXELS:
         raise UnreadableImageError(_too_large(f"{image.width:,} x {image.height:,}"))
     return image
+
+
+def _known_formats() -> list[str]:
+    Image.init()
+    return [name for name in _FORMATS if name in Image.OPEN]
 
 
 def _orientation(image: Image.Image) -> int:

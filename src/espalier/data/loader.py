@@ -6,6 +6,7 @@ start at once, and nothing is copied between them.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,9 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from espalier.data.images import read_image
+from espalier.data.images import Picture, read_picture
+from espalier.data.store import PixelStore, read_reduced
+from espalier.data.torchvision_sets import is_address
 from espalier.data.transforms import Transform
-from espalier.errors import DataError, UnreadableImageError
+from espalier.errors import DataError, DiskError, UnreadableImageError
 from espalier.records import Sample
 
 _CHUNK = 4
@@ -62,6 +65,10 @@ class Loader:
         batch: Images per batch.
         workers: Threads that read and transform; 0 does it in the calling thread.
         seed: Of everything random.
+        store: Where decoded photographs are read from, and put where they are missing.
+        side: Short side in pixels to which photographs are reduced, with a store or without, so
+            that both give the same batches; None: the store's, and without one they are not
+            reduced.
     """
 
     def __init__(
@@ -73,12 +80,16 @@ class Loader:
         batch: int,
         workers: int,
         seed: int,
+        store: PixelStore | None = None,
+        side: int | None = None,
     ) -> None:
         self.samples = tuple(samples)
         self.transform = transform
         self.batch = batch
         self.workers = workers
         self.seed = seed
+        self.store = store
+        self.side = side if store is None else store.side
         self.labels = np.array(
             [class_index.get(sample.label or "", -1) for sample in self.samples], dtype=np.int64
         )
@@ -158,8 +169,21 @@ class Loader:
         """Read and transform each draw into its row of ``pixels`` [n, H, W, 3]."""
         for row, draw in zip(pixels, draws, strict=True):
             sample = self.samples[draw.position]
-            image = _read(sample, self.transform.at_least)
+            image = self._pixels(sample)
             row[:] = self.transform(image, image_rng(self.seed, epoch, sample, draw.repeat))
+
+    def _pixels(self, sample: Sample) -> npt.NDArray[np.uint8]:
+        """The photograph as it is stored, or decoded in the same way."""
+        if self.store is not None:
+            stored = self.store.get(sample.content)
+            if stored is not None:
+                return stored
+        picture = _read(sample, self.side, self.transform.at_least)
+        if self.store is not None and not is_address(sample.path):
+            # The photograph is at hand: a full disk is no reason to stop training.
+            with contextlib.suppress(DiskError):
+                self.store.put(picture)
+        return picture.pixels
 
     def _finish(self, pixels: npt.NDArray[np.uint8], draws: Sequence[_Draw]) -> Batch:
         positions = np.array([draw.position for draw in draws], dtype=np.int64)
@@ -206,14 +230,29 @@ def image_rng(seed: int, epoch: int, sample: Sample, repeat: int) -> np.random.G
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
 
 
-def _read(sample: Sample, at_least: int) -> npt.NDArray[np.uint8]:
+def _read(sample: Sample, side: int | None, at_least: int) -> Picture:
+    """The photograph reduced to ``side``, or where that is None with ``at_least`` so many pixels.
+
+    Raises:
+        DataError: It is no longer what it was when the catalog was made.
+    """
     try:
-        return read_image(sample.path, at_least=at_least)
+        if side is None:
+            picture = read_picture(sample.path, at_least=at_least)
+        else:
+            picture = read_reduced(sample.path, side)
     except UnreadableImageError as error:
         raise DataError(
             f"{sample.path} was readable when the catalog was made and is not now: {error.message}",
             hint="put the file back, or start a new run, which leaves unreadable files out",
         ) from error
+    if picture.content != sample.content:
+        raise DataError(
+            f"{sample.path} is another photograph than when the catalog was made: its content "
+            f"hash was {sample.content} and is {picture.content} now",
+            hint="put the file back, or start a new run, which takes the photographs as they are",
+        )
+    return picture
 
 
 def _collect(finish: Callable[[], Batch], jobs: Sequence[Future[None]]) -> Batch:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
+
 from espalier.data import torchvision_sets
 from espalier.data.folders import image_files, is_image_name, read_folder
-from espalier.data.images import IMAGE_SUFFIXES, Inspection, inspect_image
+from espalier.data.images import IMAGE_SUFFIXES, Inspection, Picture, image_size, inspect_image
 from espalier.data.manifests import is_manifest, read_manifest
+from espalier.data.store import PixelStore, look_at
+from espalier.data.store_choice import Survey
 from espalier.errors import DataError
 from espalier.records import Sample
 
 Progress = Callable[[int, int], None]
+# A picture that takes seconds to decode holds up all behind it, and each of those takes memory.
+_AHEAD = 128
+_SURVEYED = 100
 
 
 @dataclass(frozen=True)
@@ -34,20 +42,37 @@ class Source:
     notes: tuple[str, ...]
 
 
-def read_source(source: str, *, root: str | None, progress: Progress | None) -> Source:
+def read_source(
+    source: str, *, root: str | None, progress: Progress | None, store: PixelStore | None = None
+) -> Source:
     """List a source's images and look at each: hash, size, whether it decodes.
 
     Args:
         source: A folder, a manifest, or ``torchvision:NAME``.
         root: Where torchvision keeps or puts its files; None: its cache folder.
         progress: Called with (images done, images in all).
+        store: Keeps what is decoded; what it has already is hashed only.
 
     Raises:
         DataError: The source does not exist, is empty, or is not understood.
+        DiskError: The store was asked for explicitly and cannot be written.
     """
     samples, folder, notes = _list_source(source, root)
     samples = sorted(samples, key=lambda sample: sample.path)
-    return Source(tuple(_with_ids(_inspected(samples, progress))), folder, tuple(notes))
+    return Source(tuple(_with_ids(_inspected(samples, progress, store))), folder, tuple(notes))
+
+
+def survey_source(source: str, *, root: str | None) -> Survey:
+    """How many files a source has, and the sizes of some: milliseconds, nothing is decoded.
+
+    Raises:
+        DataError: As in ``read_source``.
+    """
+    if torchvision_sets.is_address(source):
+        return Survey(0, ())
+    paths = [sample.path for sample in _list_source(source, root)[0]]
+    sizes = (image_size(path) for path in paths[:: max(1, len(paths) // _SURVEYED)])
+    return Survey(len(paths), tuple(size for size in sizes if size is not None))
 
 
 def find_images(paths: Sequence[str]) -> list[str]:
@@ -77,7 +102,7 @@ def find_images(paths: Sequence[str]) -> list[str]:
 
 def inspect_files(paths: Sequence[str]) -> list[Sample]:
     """Unlabelled samples of image files, each looked at; what cannot be read says why."""
-    return _with_ids(_inspected([Sample("", path, None) for path in paths], None))
+    return _with_ids(_inspected([Sample("", path, None) for path in paths], None, None))
 
 
 def _list_source(source: str, root: str | None) -> tuple[list[Sample], str | None, list[str]]:
@@ -91,21 +116,46 @@ def _list_source(source: str, root: str | None) -> tuple[list[Sample], str | Non
     return samples, str(path), notes
 
 
-def _inspected(samples: Sequence[Sample], progress: Progress | None) -> list[Sample]:
+def _inspected(
+    samples: Sequence[Sample], progress: Progress | None, store: PixelStore | None
+) -> list[Sample]:
     """Look at all files with a few threads: hashing and decoding release the GIL."""
+    # OpenCV's own threads would compete with ours for the same cores.
+    cv2.setNumThreads(1)
     found: list[Sample] = []
     pool = ThreadPoolExecutor(max_workers=max(2, _cores()), thread_name_prefix="inspect")
     try:
-        for sample, seen in zip(
-            samples, pool.map(inspect_image, [s.path for s in samples]), strict=True
-        ):
+        looks = _looks(pool, [sample.path for sample in samples], store)
+        for sample, (seen, picture) in zip(samples, looks, strict=True):
+            # In their order: two runs that start together then write the same packs.
+            if store is not None and picture is not None:
+                store.put(picture)
             found.append(_seen(sample, seen))
             if progress is not None:
                 progress(len(found), len(samples))
     finally:
-        # Ctrl-C must not wait for the rest of the folder.
+        # Ctrl-C must not wait for the rest of the folder, and what is done is kept.
         pool.shutdown(cancel_futures=True)
+        if store is not None:
+            store.publish()
     return found
+
+
+def _looks(
+    pool: ThreadPoolExecutor, paths: Sequence[str], store: PixelStore | None
+) -> Iterator[tuple[Inspection, Picture | None]]:
+    """What is seen of each file, in order; only a few pictures wait in memory."""
+
+    def look(path: str) -> tuple[Inspection, Picture | None]:
+        return (inspect_image(path), None) if store is None else look_at(path, store)
+
+    waiting: deque[Future[tuple[Inspection, Picture | None]]] = deque()
+    for path in paths:
+        waiting.append(pool.submit(look, path))
+        if len(waiting) > _AHEAD:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def _seen(sample: Sample, seen: Inspection) -> Sample:

@@ -8,21 +8,15 @@ training transform.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Protocol, assert_never
 
 import numpy as np
 
-from espalier.data.augment_colour import hide, recolour, soften
-from espalier.data.augment_geometry import (
-    SPARE_PIXELS,
-    Image,
-    Steps,
-    centre_box,
-    draw_view,
-    letterbox,
-    render,
-    resize,
-)
+from espalier.data.augment_colour import Look, draw_look, retouch
+from espalier.data.augment_geometry import Steps, View, centre_box, draw_view, render
+from espalier.data.resample import SPARE_PIXELS, Bars, Image, bars, letterbox, sample
 from espalier.recipe.policies import resolve_steps
 from espalier.recipe.schema import Fit, Recipe
 from espalier.records import Split
@@ -43,6 +37,15 @@ class Transform(Protocol):
         """Turn pixels [H, W, 3] into [imgsz, imgsz, 3]."""
 
 
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Everything that is random about one augmented view: where from, automatic steps, looks."""
+
+    view: View
+    auto: dict[str, int]
+    look: Look
+
+
 class TrainTransform:
     """An augmented view, drawn anew from ``rng`` at every call.
 
@@ -57,6 +60,10 @@ class TrainTransform:
         self.imgsz = imgsz
         self.fit = fit
         self.steps = {step: dict(params) for step, params in steps.items() if params["p"] > 0.0}
+        # It needs torch; who only asks for sizes, or draws a run, does without.
+        from espalier.data.auto_augment import AutoAugment
+
+        self.auto = AutoAugment(self.steps)
 
     @property
     def at_least(self) -> int:
@@ -73,14 +80,30 @@ class TrainTransform:
 
     def __call__(self, image: Image, rng: np.random.Generator) -> Image:
         """Turn pixels [H, W, 3] into a view [imgsz, imgsz, 3]."""
+        drawn = self.draw(image.shape[1], image.shape[0], rng)
         if self.fit == "pad":
-            image = letterbox(image, math.ceil(self.at_least * SPARE_PIXELS))
-        height, width = image.shape[:2]
-        view = draw_view(width, height, self.imgsz, self.fit, self.steps, rng)
-        seen = render(image, view, self.imgsz)
-        seen = recolour(seen, self.steps, rng)
-        seen = soften(seen, self.steps, rng)
-        return hide(seen, self.steps, rng)
+            image = letterbox(image, self.most)
+        seen = render(image, drawn.view, self.imgsz)
+        return retouch(self.auto(seen, drawn.auto), drawn.look)
+
+    def draw(self, width: int, height: int, rng: np.random.Generator) -> Drawn:
+        """All random choices for a picture of ``width`` x ``height`` pixels."""
+        if self.fit == "pad":
+            width = height = self.bars(width, height).side
+        return Drawn(
+            view=draw_view(width, height, self.imgsz, self.fit, self.steps, rng),
+            auto=self.auto.draw(rng),
+            look=draw_look(self.imgsz, self.steps, rng),
+        )
+
+    def bars(self, width: int, height: int) -> Bars:
+        """How ``pad`` sets a picture between grey bars."""
+        return bars(width, height, self.most)
+
+    @property
+    def most(self) -> int:
+        """Pixels across of the largest square that ``pad`` makes."""
+        return math.ceil(self.at_least * SPARE_PIXELS)
 
 
 class EvalTransform:
@@ -110,7 +133,7 @@ class EvalTransform:
             height, width = image.shape[:2]
             x, y, side, _ = (int(v) for v in centre_box(width, height, self.crop_share))
             image = image[y : y + side, x : x + side]
-        return resize(image, self.imgsz, self.imgsz)
+        return sample(image, self.imgsz, self.imgsz)
 
 
 def transform_for(split: Split, recipe: Recipe, imgsz: int) -> TrainTransform | EvalTransform:
@@ -121,3 +144,26 @@ def transform_for(split: Split, recipe: Recipe, imgsz: int) -> TrainTransform | 
     if split == "val" or split == "test":
         return EvalTransform(imgsz, recipe.data.fit, recipe.data.crop_share)
     assert_never(split)
+
+
+def at_least_for(
+    recipe: Recipe, sizes: Iterable[int], eval_sizes: Iterable[int] | None = None
+) -> int:
+    """Pixels of the short side that a picture needs to serve every view of a run.
+
+    A picture decoded or stored once at this size feeds training whose resolution changes between
+    stages or epochs, and a validation and test whose resolution is another.
+
+    Args:
+        recipe: With the policy, the fit and the share of the crop.
+        sizes: Every ``imgsz`` of a training view; at least one.
+        eval_sizes: Every ``imgsz`` in validation and test; None: those of training.
+    """
+    sizes = tuple(sizes)
+    wanted: tuple[tuple[Split, tuple[int, ...]], ...] = (
+        ("train", sizes),
+        ("val", sizes if eval_sizes is None else tuple(eval_sizes)),
+    )
+    return max(
+        transform_for(split, recipe, size).at_least for split, asked in wanted for size in asked
+    )

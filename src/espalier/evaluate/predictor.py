@@ -10,9 +10,11 @@ import numpy as np
 import torch
 
 from espalier.data.loader import Loader
+from espalier.data.store_choice import side_for
 from espalier.data.transforms import transform_for
 from espalier.errors import ModelError
 from espalier.models.checkpoints import load_checkpoint, rebuild_model, recipe_of
+from espalier.models.grouped import keep_grouped_in_fp32
 from espalier.models.inference import (
     Normalizer,
     judging_batch,
@@ -49,6 +51,12 @@ class Predictor:
         self.notes: tuple[str, ...] = tuple(checkpoint["notes"])
         self.device = choose_device(device)
         self.model = rebuild_model(checkpoint).eval()
+        keep_grouped_in_fp32(self.model, self.recipe.training.grouped_fp32 is True)
+        adjustment = checkpoint.get("adjustment", {})
+        if head := adjustment.get("head"):
+            self.model.head.load_state_dict(head)
+        # Added to the logits, in favour of rare classes; chosen on validation after training.
+        self.bias = np.array(adjustment.get("bias", 0.0), dtype=np.float32)
         # The weights are used at the resolution of the stage that they come from.
         self.imgsz = self.model.imgsz
         self.channels_last = cast(bool, self.recipe.training.channels_last)
@@ -68,6 +76,7 @@ class Predictor:
             batch=judging_batch(self.imgsz),
             workers=cast(int, self.recipe.data.workers),
             seed=0,
+            side=side_for(self.recipe),
         )
         if not samples:
             logits = np.empty((0, len(self.classes)), dtype=np.float32)
@@ -81,6 +90,7 @@ class Predictor:
                 precision=self.recipe.training.precision,
                 channels_last=self.channels_last,
             )
+            logits = logits + self.bias
         return Predictions(
             tuple(sample.sample_id for sample in samples),
             tuple(sample.path for sample in samples),

@@ -40,6 +40,8 @@ class Checkpoint(TypedDict):
         recipe: The resolved recipe as JSON.
         history: Per epoch: losses, accuracies, macro-F1, learning rate.
         imgsz: Pixels the backbone was set to; without it, those of the stage.
+        adjustment: What prediction does for rare classes: ``bias`` to add to the logits, and the
+            state of another ``head`` (empty: the model's own); absent where nothing is done.
         state: Position in the run, for resuming; absent in a file that cannot be resumed.
         notes: Filled in by ``load_checkpoint``: what a person should know of an old file.
     """
@@ -58,6 +60,7 @@ class Checkpoint(TypedDict):
     recipe: str
     history: list[dict[str, Any]]
     imgsz: NotRequired[int]
+    adjustment: NotRequired[dict[str, Any]]
     state: NotRequired[dict[str, Any]]
     notes: NotRequired[list[str]]
 

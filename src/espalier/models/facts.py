@@ -128,6 +128,7 @@ def model_facts(name: str) -> ModelFacts:
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         has_pretrained=bool(name != SMALL_CNN and timm.models.is_model_pretrained(name)),
         depthwise=_mostly_depthwise(module),
+        fixed_size=bool(size_argument(name, imgsz)),
     )
 
 

@@ -85,6 +85,11 @@ def memory_format(channels_last: bool) -> torch.memory_format:
     return torch.channels_last if channels_last else torch.contiguous_format
 
 
+def laid_out(images: Tensor, layout: torch.memory_format) -> Tensor:
+    """Images or maps [B, C, H, W] in a layout; vectors and tokens have no other than their own."""
+    return images.contiguous(memory_format=layout) if images.ndim == 4 else images.contiguous()
+
+
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
     """Mixed precision as in training, so that a prediction is what validation saw.
 
@@ -107,7 +112,7 @@ def predict_logits(
     batches: Iterable[PixelBatch],
     count: int,
     *,
-    normalizer: Normalizer,
+    normalizer: nn.Module,
     device: torch.device,
     precision: str,
     channels_last: bool,
@@ -121,7 +126,7 @@ def predict_logits(
     for batch in batches:
         pixels = batch.images.to(device, non_blocking=True)
         with autocast(device, precision):
-            logits = model(normalizer(pixels).contiguous(memory_format=layout))
+            logits = model(laid_out(normalizer(pixels), layout))
         rows.append(logits.float().cpu().numpy())
         places.append(batch.positions.numpy())
     # One by one: a model that trains in parts has its frozen modules in evaluation mode.

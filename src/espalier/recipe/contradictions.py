@@ -42,6 +42,10 @@ class Given:
                 value = getattr(value, part)
         return list(value) if isinstance(value, tuple) else value
 
+    def comes_with(self, key: str, other: str) -> bool:
+        """Whether one source gave both keys, as where a file lists a whole stage."""
+        return self.has(key) and self.recipe.why[key] == self.recipe.why.get(other)
+
     def _repeats_default(self, key: str) -> bool:
         """A file that lists every key asks for nothing by repeating a default."""
         node = field_schema(key)
@@ -58,6 +62,11 @@ def contradictions(recipe: Recipe) -> list[str]:
     """One sentence for each value that was given and cannot hold."""
     given = Given(recipe)
     return [problem for check in _CHECKS for problem in check(given)]
+
+
+def stepped(recipe: Recipe) -> list[Stage]:
+    """The stages that follow a schedule; the others are solved for, in one step."""
+    return [stage for stage in recipe.stages if not stage.solve]
 
 
 def _stage_schedules(recipe: Recipe) -> dict[str, str]:
@@ -81,7 +90,7 @@ def _schedule(given: Given) -> Iterator[str]:
 
 def _stage_warmups(given: Given) -> Iterator[str]:
     recipe = given.recipe
-    for stage in recipe.stages:
+    for stage in stepped(recipe):
         own = f"stages.{stage.name}.warmup_epochs"
         key = "schedule.warmup_epochs" if stage.warmup_epochs is None else own
         warmup = (
@@ -110,6 +119,8 @@ def _rates_of(given: Given, stage: Stage, floor: float) -> Iterator[str]:
         not is_head or stage.layer_decay == 1,
         "more than the head to train",
     )
+    if stage.solve:
+        return
     lowest = stage.lr if is_head or stage.backbone_lr is None else min(stage.lr, stage.backbone_lr)
     name = _stage_schedules(given.recipe)[stage.name]
     if lowest <= floor and name != "constant":
@@ -117,6 +128,64 @@ def _rates_of(given: Given, stage: Stage, floor: float) -> Iterator[str]:
             f"schedule.min_lr={floor:g} is not below the peak rate {lowest:g} of stage "
             f"{stage.name}; lower the one or raise the other"
         )
+
+
+def _solving(given: Given) -> Iterator[str]:
+    for stage in given.recipe.stages:
+        if stage.solve:
+            yield from _solved_stage(given, stage)
+        else:
+            key = f"stages.{stage.name}.penalty"
+            yield from given.only_with(key, False, f"stages.{stage.name}.solve true")
+
+
+def _solved_stage(given: Given, stage: Stage) -> Iterator[str]:
+    prefix = f"stages.{stage.name}"
+    solve, epochs = f"{prefix}.solve", f"{prefix}.epochs"
+    yield from given.only_with(solve, stage.train == "head", f"{prefix}.train head")
+    no_cutmix = given.recipe.augment.cutmix == 0
+    yield from given.only_with(solve, no_cutmix, "augment.cutmix 0, as whole images are solved for")
+    if stage.epochs != 1 and given.has(epochs):
+        yield (
+            f"{given.said(epochs)} cannot hold: stage {stage.name} is solved for, in one epoch; "
+            f"allowed: 1, or more with {solve}=false"
+        )
+    for name in ("lr", "warmup_epochs", "schedule", "patience", "imgsz_from"):
+        key = f"{prefix}.{name}"
+        listed = name != "imgsz_from" and given.comes_with(key, solve)
+        yield from given.only_with(key, listed, f"{solve}=false: what is solved for has one step")
+
+
+def _mixing(given: Given) -> Iterator[str]:
+    stages, augment = given.recipe.stages, given.recipe.augment
+    for name, alpha in (("mixup", augment.mixup), ("cutmix", augment.cutmix)):
+        holds = alpha == 0 or not stages or bool(stepped(given.recipe))
+        yield from given.only_with(f"augment.{name}", holds, "a stage that is not solved for")
+
+
+def _rising_size(given: Given) -> Iterator[str]:
+    for stage in stepped(given.recipe):
+        key = f"stages.{stage.name}.imgsz_from"
+        if stage.imgsz_from is None or not given.has(key):
+            continue
+        yield from given.only_with(key, stage.epochs > 1, "at least 2 epochs in its stage")
+        last = stage.imgsz or given.recipe.training.imgsz
+        if last != "auto" and stage.imgsz_from > last:
+            yield (
+                f"{given.said(key)} is above the {last} px of stage {stage.name}; allowed: at most "
+                f"{last}, as the resolution only rises"
+            )
+
+
+def _features(given: Given) -> Iterator[str]:
+    section = given.recipe.features
+    kept = section.keep != "off"
+    needs = "kept features (features.keep is off)"
+    yield from given.only_with("features.views", kept or section.views == "auto", needs)
+    yield from given.only_with("features.budget_gib", kept, needs)
+    # What a head is solved on is stored in any case, in memory.
+    solved = any(stage.solve for stage in given.recipe.stages)
+    yield from given.only_with("features.stored", kept or solved, needs)
 
 
 def _loss(given: Given) -> Iterator[str]:
@@ -164,6 +233,7 @@ def _optimizer(given: Given) -> Iterator[str]:
 def _data(given: Given) -> Iterator[str]:
     data = given.recipe.data
     yield from given.only_with("data.crop_share", data.fit == "crop", "data.fit crop")
+    yield from given.only_with("data.store_gib", data.store != "off", "a store (data.store is off)")
     if data.source is not None and data.root is not None:
         is_set = data.source.startswith("torchvision:")
         yield from given.only_with("data.root", is_set, "a source torchvision:NAME")
@@ -202,6 +272,10 @@ _CHECKS: tuple[Check, ...] = (
     _schedule,
     _stage_warmups,
     _stage_rates,
+    _solving,
+    _mixing,
+    _rising_size,
+    _features,
     _loss,
     _class_weighting,
     _early_stopping,

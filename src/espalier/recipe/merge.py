@@ -24,7 +24,13 @@ GENERAL: dict[str, str] = {
 """Key for all stages -> the key of one stage that would stand in its way."""
 
 FOLLOWS: dict[str, tuple[str, ...]] = {
-    "training.device": ("model.name", "training.batch", "training.precision"),
+    "training.device": (
+        "model.name",
+        "training.batch",
+        "training.precision",
+        "training.threads",
+        "features.engine",
+    ),
     "model.name": (
         "model.weights",
         "data.mean",
@@ -32,9 +38,15 @@ FOLLOWS: dict[str, tuple[str, ...]] = {
         "training.imgsz",
         "training.batch",
         "training.precision",
+        "training.threads",
+        "features.engine",
     ),
     "training.imgsz": ("training.batch", "training.precision"),
-    "training.precision": ("training.channels_last",),
+    "training.precision": (
+        "training.channels_last",
+        "training.grouped_fp32",
+        "features.precision",
+    ),
     "data.source": ("data.classes", "data.num_classes", "training.batch"),
 }
 """Key -> keys that were chosen automatically because of it, and must be chosen again."""
@@ -46,6 +58,10 @@ OPEN: dict[str, object] = {
     "training.imgsz": "auto",
     "training.precision": "auto",
     "training.channels_last": "auto",
+    "training.grouped_fp32": "auto",
+    "training.threads": "auto",
+    "features.precision": "auto",
+    "features.engine": "auto",
 }
 """Key -> the value that means "choose"; None for all others."""
 

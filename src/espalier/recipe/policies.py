@@ -77,11 +77,22 @@ STEPS: dict[str, dict[str, ParamSpec]] = {
         "p": _p(0.2),
         "distortion": ParamSpec(0.1, 0.0, 0.9, "corners move inward by up to value / 2"),
     },
+    "elastic_distortion": {
+        "p": _p(0.3),
+        "cells": ParamSpec(5.0, 2.0, 20.0, "columns and rows of the points that are pushed"),
+        "strength": ParamSpec(0.2, 0.0, 0.45, "largest push, each axis, as a share of a cell"),
+    },
     "grid_distortion": {
         "p": _p(0.3),
         "cells": ParamSpec(5.0, 2.0, 20.0, "columns and rows of the grid"),
         "strength": ParamSpec(0.3, 0.0, 0.9, "columns and rows are 1 +- value wide"),
     },
+    "randaugment": {
+        "p": _p(1.0),
+        "num_ops": ParamSpec(2.0, 1.0, 14.0, "torchvision's operators, one after another"),
+        "magnitude": ParamSpec(9.0, 0.0, 30.0, "how strong each of them is"),
+    },
+    "trivialaugment": {"p": _p(1.0)},
     "colour_jitter": {
         "p": _p(0.5),
         "brightness": _strength(0.2),
@@ -120,7 +131,7 @@ STEPS: dict[str, dict[str, ParamSpec]] = {
 }
 """What each step may take; a step added to a policy starts from these defaults."""
 
-WHOLE_NUMBERS = frozenset({"cells", "max_holes"})
+WHOLE_NUMBERS = frozenset({"cells", "max_holes", "num_ops", "magnitude"})
 
 POLICIES: dict[str, Steps] = {
     "none": {},
@@ -201,6 +212,18 @@ POLICIES: dict[str, Steps] = {
         },
         "blur": {"p": 0.2},
         "random_erasing": {"p": 0.1},
+    },
+    # Torchvision's own operators after a crop and a flip. The crop is that of standard: leaves and
+    # lesions must stay in the picture.
+    "randaugment": {
+        "random_resized_crop": {"min_area": 0.6},
+        "hflip": {"p": 0.5},
+        "randaugment": {"num_ops": 2.0, "magnitude": 9.0},
+    },
+    "trivialaugment": {
+        "random_resized_crop": {"min_area": 0.6},
+        "hflip": {"p": 0.5},
+        "trivialaugment": {"p": 1.0},
     },
 }
 """Named policies; parameters that a policy does not name have the defaults of ``STEPS``."""

@@ -25,7 +25,7 @@ type.
 ```console
 espalier train photos --preset three-stage              # a preset
 espalier train photos --config mine.yaml                # a YAML or JSON file; may name its preset
-espalier train photos --set augment.steps.rotation.degrees=30 --set stages.head.epochs=3
+espalier train photos --set augment.steps.rotation.degrees=30 --set stages.most.epochs=5
 espalier train photos epochs=10 lr=3e-4 batch=32        # daily words; --epochs 10 is the same
 espalier train photos --print-config > mine.yaml        # a file with every key, to edit
 ```

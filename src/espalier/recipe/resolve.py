@@ -1,25 +1,25 @@
 """Decides everything that a recipe leaves open, from measured facts, with a reason for each choice.
 
-A pure function but for ``measure``, which is only called when a CPU's precision is to be chosen.
-Afterwards no value is ``auto``, and nothing below this package looks for a default.
+A pure function but for ``measure``, which is only called when it can decide how a CPU computes.
+Afterwards no value is ``auto`` but for what only the photographs or the trained model can say
+(what is kept in the store, kept features, the adjustment); nothing below looks for a default.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from espalier.errors import ModelError, RecipeError
+from espalier.errors import ModelError
+from espalier.recipe.arithmetic import Measure, MeasureEngine, decide_arithmetic
+from espalier.recipe.choices import Choices
 from espalier.recipe.documents import short
-from espalier.recipe.merge import AUTO, is_given
+from espalier.recipe.merge import AUTO
 from espalier.recipe.policies import resolve_steps
-from espalier.recipe.precision import Way, on_cpu, on_cuda, on_mps
 from espalier.recipe.schema import Recipe, Stage
 
 if TYPE_CHECKING:
     from espalier.records import Machine, ModelFacts
-
-Measure = Callable[[Recipe], Mapping[str, float]]
 
 MODEL_ON_CUDA = "resnet50"
 MODEL_ELSEWHERE = "mobilenetv3_small_100"
@@ -31,6 +31,7 @@ STEPS_PER_EPOCH = 8
 MOST_WORKERS = 4
 # A warmup that nobody asked for and that would fill its stage is cut to this share of it.
 WARMUP_SHARE = 0.1
+RISING = "imgsz_from"
 
 
 def resolve(
@@ -40,6 +41,7 @@ def resolve(
     catalog_counts: Mapping[str, int],
     facts_of: Callable[[str], ModelFacts],
     measure: Measure | None = None,
+    measure_engine: MeasureEngine | None = None,
 ) -> Recipe:
     """The recipe with nothing left open; ``why`` holds the reason of each choice.
 
@@ -48,95 +50,49 @@ def resolve(
         machine: What this process may use.
         catalog_counts: Training images per class, in class order, zeros included.
         facts_of: Model name -> what it needs.
-        measure: Seconds per image of each way to compute on the CPU; None: not measured.
+        measure: Speed of the ways to compute on the CPU and of its threads, as far as they are
+            open; None: not measured.
+        measure_engine: Speed of frozen layers with and without OpenVINO; None: not installed.
 
     Raises:
         RecipeError: A value cannot hold on this machine or with these data.
         ModelError: The model is unknown, or cannot take images of the size that was asked for.
     """
-    choices = _Choices(recipe)
+    choices = Choices(recipe)
     _device(choices, machine)
     facts = _model(choices, machine, facts_of)
     _sizes(choices, facts)
     _normalisation(choices, facts)
     for stage in recipe.stages:
+        _thaw_from_scratch(choices, stage)
+    for stage in choices.recipe().stages:
         _stage(choices, stage)
     _classes(choices, catalog_counts)
-    _batch(choices, machine, sum(catalog_counts.values()))
-    _threads(choices, machine)
+    images = sum(catalog_counts.values())
+    _batch(choices, machine, images)
+    _workers(choices, machine)
     _augment(choices)
-    _precision(choices, machine, measure)
+    decide_arithmetic(choices, _kind(choices), machine, images, measure, measure_engine)
     choices.check()
     return choices.recipe()
 
 
-class _Choices:
-    """A recipe in the making: values, reasons, and problems found on the way."""
+def resolve_sizes(
+    recipe: Recipe, *, machine: Machine, facts_of: Callable[[str], ModelFacts]
+) -> Recipe:
+    """The recipe with model and image sizes decided: what must be known to decode photographs.
 
-    def __init__(self, recipe: Recipe) -> None:
-        self._tree: dict[str, Any] = recipe.model_dump()
-        self._why = dict(recipe.why)
-        self.stage_names = [stage.name for stage in recipe.stages]
-        self.problems: list[str] = []
-        self.hint = ""
-
-    def get(self, key: str) -> Any:
-        section, _, name = key.partition(".")
-        if section == "stages":
-            stage, _, name = name.partition(".")
-            return self._tree["stages"][self.stage_names.index(stage)][name]
-        return self._tree[section][name]
-
-    def choose(self, key: str, value: object, reason: str) -> None:
-        """Put in a value with its reason."""
-        section, _, name = key.partition(".")
-        place = self._tree[section]
-        if section == "stages":
-            stage, _, name = name.partition(".")
-            place = place[self.stage_names.index(stage)]
-        place[name] = value
-        shown = list(value) if isinstance(value, tuple) else value
-        self._why[key] = f"{AUTO}{short(shown)}: {reason}"
-
-    def note(self, key: str, origin: str) -> None:
-        """Record where a value comes from that stays as it is, or that is a whole table."""
-        self._why.setdefault(key, origin)
-
-    def place(self, key: str, value: object) -> None:
-        """Put in a value whose origins are already on record."""
-        section, _, name = key.partition(".")
-        self._tree[section][name] = value
-
-    def is_given(self, key: str) -> bool:
-        """Whether a person gave this value."""
-        return is_given(self._why.get(key))
-
-    def said(self, key: str) -> str:
-        """``training.batch is 64 (--batch 64)``."""
-        origin = self._why.get(key, "")
-        return f"{key} is {short(self.get(key))}" + (f" ({origin})" if origin else "")
-
-    def problem(self, text: str, hint: str) -> None:
-        self.problems.append(text)
-        self.hint = self.hint or hint
-
-    def check(self) -> None:
-        """Raise what was found, all of it."""
-        if len(self.problems) == 1:
-            raise RecipeError(self.problems[0], hint=self.hint)
-        if self.problems:
-            raise RecipeError(
-                f"the recipe cannot hold here: {len(self.problems)} problems",
-                hint=self.hint,
-                problems=self.problems,
-            )
-
-    def recipe(self) -> Recipe:
-        """The recipe as decided so far."""
-        return Recipe.model_validate({**self._tree, "why": self._why})
+    Raises:
+        ModelError: The model is unknown, or cannot take images of the size that was asked for.
+    """
+    choices = Choices(recipe)
+    _device(choices, machine)
+    _sizes(choices, _model(choices, machine, facts_of))
+    # Problems found so far are told with all others, by ``resolve``.
+    return choices.recipe()
 
 
-def _device(choices: _Choices, machine: Machine) -> None:
+def _device(choices: Choices, machine: Machine) -> None:
     wanted = choices.get("training.device")
     if wanted == "auto":
         reason = f"the best device here ({machine.device_name})"
@@ -157,13 +113,11 @@ def _device(choices: _Choices, machine: Machine) -> None:
         )
 
 
-def _kind(choices: _Choices) -> str:
+def _kind(choices: Choices) -> str:
     return str(choices.get("training.device")).partition(":")[0]
 
 
-def _model(
-    choices: _Choices, machine: Machine, facts_of: Callable[[str], ModelFacts]
-) -> ModelFacts:
+def _model(choices: Choices, machine: Machine, facts_of: Callable[[str], ModelFacts]) -> ModelFacts:
     if choices.get("model.name") == "auto":
         if _kind(choices) == "cuda":
             choices.choose("model.name", MODEL_ON_CUDA, "accurate, and quick on a GPU")
@@ -183,33 +137,88 @@ def _model(
     return facts
 
 
-def _sizes(choices: _Choices, facts: ModelFacts) -> None:
+def _sizes(choices: Choices, facts: ModelFacts) -> None:
     """Image sizes of the run and of each stage, such that the model accepts them."""
     if choices.get("training.imgsz") == "auto":
         choices.choose("training.imgsz", facts.imgsz, f"{facts.name} was trained on it")
-    stages = [f"stages.{stage}.imgsz" for stage in choices.stage_names]
-    unfit = []
-    for key in ["training.imgsz", *(k for k in stages if choices.get(k) is not None)]:
+    _fit_sizes(choices, facts)
+    for stage in choices.stage_names:
+        if choices.get(f"stages.{stage}.imgsz") is None:
+            size = choices.get("training.imgsz")
+            choices.choose(f"stages.{stage}.imgsz", size, "as training.imgsz")
+    for stage in choices.stage_names:
+        _rising_size(choices, stage, facts)
+    _test_size(choices, facts)
+
+
+def _fit_sizes(choices: Choices, facts: ModelFacts) -> None:
+    """Every size as the model accepts it: moved to the next one where nobody asked for it."""
+    stages = [f"stages.{stage}.{k}" for stage in choices.stage_names for k in ("imgsz", RISING)]
+    unfit = {}
+    for key in ["training.imgsz", "training.test_imgsz", *stages]:
+        if choices.get(key) is None:
+            continue
         size = int(choices.get(key))
         near = nearest_sizes(size, facts)
         if size in near:
             continue
         if choices.is_given(key):
-            unfit.append(f"{choices.said(key)}; allowed near it: {' or '.join(map(str, near))}")
+            allowed = " or ".join(map(str, near))
+            unfit[key] = f"{choices.said(key)}; allowed near it: {allowed}"
         else:
             choices.choose(key, near[-1], f"the next size to {size} that {facts.name} accepts")
     if unfit:
-        needs = f"{facts.name} needs at least {facts.min_imgsz} px"
-        if facts.multiple_of > 1:
-            needs += f" and a multiple of {facts.multiple_of}"
-        raise ModelError(
-            f"{needs}: {unfit[0]}" if len(unfit) == 1 else needs,
-            hint=f"--imgsz {unfit[0].rpartition(' ')[2]}",
-            problems=unfit if len(unfit) > 1 else (),
+        raise _unfit_sizes(unfit, facts)
+
+
+def _unfit_sizes(unfit: Mapping[str, str], facts: ModelFacts) -> ModelError:
+    needs = f"{facts.name} needs at least {facts.min_imgsz} px"
+    if facts.multiple_of > 1:
+        needs += f" and a multiple of {facts.multiple_of}"
+    key, first = next(iter(unfit.items()))
+    flag = "--imgsz " if key.endswith(".imgsz") else f"--set {key}="
+    return ModelError(
+        f"{needs}: {first}" if len(unfit) == 1 else needs,
+        hint=f"{flag}{first.rpartition(' ')[2]}",
+        problems=list(unfit.values()) if len(unfit) > 1 else (),
+    )
+
+
+def _rising_size(choices: Choices, stage: str, facts: ModelFacts) -> None:
+    """A resolution that rises within a stage: refused or left out where it cannot."""
+    key, last = f"stages.{stage}.{RISING}", choices.get(f"stages.{stage}.imgsz")
+    size = choices.get(key)
+    if size is None:
+        return
+    reason = ""
+    if facts.fixed_size and size != last:
+        reason = f"{facts.name} trains at one size"
+    elif size > last:
+        reason = f"the stage ends at {last} px"
+    if reason and choices.is_given(key):
+        choices.problem(
+            f"{choices.said(key)}, but {reason}; allowed: {'none' if facts.fixed_size else last}",
+            f"--set {key}=null" if facts.fixed_size else f"--set {key}={last}",
         )
-    for key in stages:
-        if choices.get(key) is None:
-            choices.choose(key, choices.get("training.imgsz"), "as training.imgsz")
+    elif reason:
+        choices.choose(key, None, reason)
+
+
+def _test_size(choices: Choices, facts: ModelFacts) -> None:
+    """A model of fixed size is judged at the size at which it trains."""
+    size, key = choices.get("training.test_imgsz"), "training.test_imgsz"
+    sizes = {choices.get(f"stages.{stage}.imgsz") for stage in choices.stage_names}
+    others = sorted(sizes - {size})
+    if size is None or not facts.fixed_size or not others:
+        return
+    if choices.is_given(key):
+        choices.problem(
+            f"{choices.said(key)}, but {facts.name} keeps the size at which it trains; allowed: "
+            f"{' or '.join(map(str, others))} px, as in its stages, or null",
+            f"--set {key}=null",
+        )
+    else:
+        choices.choose(key, None, f"{facts.name} keeps the size at which it trains")
 
 
 def nearest_sizes(size: int, facts: ModelFacts) -> list[int]:
@@ -222,13 +231,28 @@ def nearest_sizes(size: int, facts: ModelFacts) -> list[int]:
     return [below] if below == size else [below, below + step]
 
 
-def _normalisation(choices: _Choices, facts: ModelFacts) -> None:
+def _normalisation(choices: Choices, facts: ModelFacts) -> None:
     for key, value in (("data.mean", facts.mean), ("data.std", facts.std)):
         if choices.get(key) is None:
             choices.choose(key, value, f"that of {facts.name}")
 
 
-def _stage(choices: _Choices, stage: Stage) -> None:
+def _thaw_from_scratch(choices: Choices, stage: Stage) -> None:
+    """Without trained weights everything learns, in stages for which nobody asked otherwise."""
+    prefix = f"stages.{stage.name}"
+    asked = choices.is_given(f"{prefix}.train") or (
+        stage.solve and any(choices.is_given(f"{prefix}.{key}") for key in ("solve", "penalty"))
+    )
+    if asked or choices.get("model.weights") != "none":
+        return
+    reason = "there are no trained weights to keep"
+    if stage.train != "all":
+        choices.choose(f"{prefix}.train", "all", reason)
+    if stage.solve:
+        choices.choose(f"{prefix}.solve", False, reason)
+
+
+def _stage(choices: Choices, stage: Stage) -> None:
     """Fill in what one stage takes from the recipe as a whole."""
     prefix = f"stages.{stage.name}"
     general = {
@@ -243,10 +267,13 @@ def _stage(choices: _Choices, stage: Stage) -> None:
         choices.choose(f"{prefix}.backbone_lr", stage.lr, "as lr of the stage")
     if stage.batch_norm == "auto":
         _batch_norm(choices, f"{prefix}.batch_norm", stage)
-    _warmup(choices, f"{prefix}.warmup_epochs", stage)
+    if stage.solve:
+        choices.choose(f"{prefix}.warmup_epochs", 0.0, "what is solved for has one step")
+    else:
+        _warmup(choices, f"{prefix}.warmup_epochs", stage)
 
 
-def _batch_norm(choices: _Choices, key: str, stage: Stage) -> None:
+def _batch_norm(choices: Choices, key: str, stage: Stage) -> None:
     """The mode that is train where trainable and eval where frozen."""
     if stage.train == "head":
         choices.choose(key, "eval", "all of the backbone is frozen")
@@ -256,7 +283,7 @@ def _batch_norm(choices: _Choices, key: str, stage: Stage) -> None:
         choices.choose(key, "thawed", "frozen blocks must keep their statistics")
 
 
-def _warmup(choices: _Choices, key: str, stage: Stage) -> None:
+def _warmup(choices: Choices, key: str, stage: Stage) -> None:
     warmup = choices.get(key)
     is_asked = choices.is_given(key) or (
         stage.warmup_epochs is None and choices.is_given("schedule.warmup_epochs")
@@ -266,7 +293,7 @@ def _warmup(choices: _Choices, key: str, stage: Stage) -> None:
         choices.choose(key, round(WARMUP_SHARE * stage.epochs, 3), reason)
 
 
-def _classes(choices: _Choices, counts: Mapping[str, int]) -> None:
+def _classes(choices: Choices, counts: Mapping[str, int]) -> None:
     wanted = choices.get("data.num_classes")
     if wanted is None:
         choices.choose("data.num_classes", len(counts), "as found")
@@ -280,7 +307,7 @@ def _classes(choices: _Choices, counts: Mapping[str, int]) -> None:
         choices.choose("data.classes", tuple(counts), "as found")
 
 
-def _batch(choices: _Choices, machine: Machine, images: int) -> None:
+def _batch(choices: Choices, machine: Machine, images: int) -> None:
     batch = choices.get("training.batch")
     if batch == "auto":
         size, reason = automatic_batch(_kind(choices), machine, _largest(choices), images)
@@ -296,7 +323,7 @@ def _batch(choices: _Choices, machine: Machine, images: int) -> None:
         choices.choose("training.batch", _power_of_two(images), reason)
 
 
-def _largest(choices: _Choices) -> int:
+def _largest(choices: Choices) -> int:
     return max(
         [int(choices.get(f"stages.{stage}.imgsz")) for stage in choices.stage_names],
         default=int(choices.get("training.imgsz")),
@@ -328,59 +355,14 @@ def _power_of_two(number: int) -> int:
     return 1 << max(0, int(number).bit_length() - 1)
 
 
-def _threads(choices: _Choices, machine: Machine) -> None:
+def _workers(choices: Choices, machine: Machine) -> None:
     cores = machine.cores
     if choices.get("data.workers") == "auto":
         workers = 1 if cores <= 2 else min(cores, MOST_WORKERS)
         choices.choose("data.workers", workers, f"{cores} cores")
-    if choices.get("training.threads") == "auto":
-        choices.choose("training.threads", cores, f"{cores} cores")
 
 
-def _augment(choices: _Choices) -> None:
+def _augment(choices: Choices) -> None:
     policy = choices.get("augment.policy")
     choices.place("augment.steps", resolve_steps(policy, choices.get("augment.steps")))
     choices.note("augment.steps", f"{AUTO}policy {policy}")
-
-
-def _precision(choices: _Choices, machine: Machine, measure: Measure | None) -> None:
-    kind = _kind(choices)
-    precision, last = choices.get("training.precision"), choices.get("training.channels_last")
-    _refuse_precision(choices, kind, precision)
-    if choices.problems or "auto" not in (precision, last):
-        return
-    way = _way(choices, kind, precision, last, machine, measure)
-    if precision == "auto":
-        choices.choose("training.precision", way.precision, way.reason)
-    if last == "auto":
-        choices.choose("training.channels_last", way.channels_last, f"goes with {way.precision}")
-
-
-def _way(
-    choices: _Choices,
-    kind: str,
-    precision: str,
-    last: bool | str,
-    machine: Machine,
-    measure: Measure | None,
-) -> Way:
-    if kind == "cuda":
-        return on_cuda(precision, last, has_bf16=machine.bf16)
-    if kind == "mps":
-        return on_mps(precision, last)
-    return on_cpu(precision, last, measure(choices.recipe()) if measure else None)
-
-
-def _refuse_precision(choices: _Choices, kind: str, precision: str) -> None:
-    if kind == "cpu" and precision == "fp16":
-        choices.problem(
-            f"{choices.said('training.precision')}, which is 15 to 20 times slower on a CPU; "
-            "allowed: auto, fp32, bf16",
-            "--precision auto",
-        )
-    if kind == "mps" and precision in ("fp16", "bf16"):
-        choices.problem(
-            f"{choices.said('training.precision')}, which is off on Apple GPUs; "
-            "allowed: auto, fp32",
-            "--precision auto",
-        )

@@ -17,6 +17,7 @@ Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Pixels = Annotated[int, Field(ge=8, le=4096)]
 Count = Annotated[int, Field(ge=1)]
+Keep = Literal["auto", "memory", "disk", "off"]
 
 
 class Section(BaseModel):
@@ -68,6 +69,10 @@ class Data(Section):
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         "auto", description="threads that decode and augment; 0: in the training thread"
     )
+    store: Keep = Field(
+        "auto", description="decoded photographs, kept to be read again: auto, memory, disk or off"
+    )
+    store_gib: Positive = Field(20.0, description="most that the store may take")
 
 
 class Augment(Section):
@@ -97,6 +102,15 @@ class Stage(Section):
         1.0, description="rate of each block = this x the rate of the block above it"
     )
     imgsz: Pixels | None = Field(None, description="pixels in this stage; None: training.imgsz")
+    imgsz_from: Pixels | None = Field(
+        None, description="pixels in its first epoch, rising to imgsz in the last; None: imgsz"
+    )
+    solve: bool = Field(
+        False, description="the head is solved for (L-BFGS) on unaugmented views, in one epoch"
+    )
+    penalty: Annotated[float, Field(ge=0)] = Field(
+        0.03, description="`solve`: half of it x the squared weights is added to the loss"
+    )
     warmup_epochs: Annotated[float, Field(ge=0)] | None = Field(
         None, description="None: schedule.warmup_epochs"
     )
@@ -113,6 +127,9 @@ class Training(Section):
     batch: Count | Literal["auto"] = Field(32, description="images per micro-batch")
     accumulate: Count = Field(1, description="micro-batches per optimizer step")
     imgsz: Pixels | Literal["auto"] = Field("auto", description="pixels across and down")
+    test_imgsz: Pixels | None = Field(
+        None, description="pixels in validation and prediction; None: those of the stage"
+    )
     max_batches: Count | None = Field(None, description="at most so many micro-batches an epoch")
     time_limit: Positive | None = Field(None, description="seconds; training ends in good order")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="the same seed, the same result")
@@ -125,7 +142,40 @@ class Training(Section):
     channels_last: bool | Literal["auto"] = Field(
         "auto", description="memory layout of images and weights"
     )
+    grouped_fp32: bool | Literal["auto"] = Field(
+        "auto", description="under bf16 on a CPU, grouped convolutions compute in fp32"
+    )
     threads: Count | Literal["auto"] = Field("auto", description="CPU threads of the arithmetic")
+
+
+class Features(Section):
+    """What frozen layers give is kept, so that they run once and not in every epoch."""
+
+    keep: Keep = Field(
+        "auto", description="features of frozen layers: auto, memory, disk, or off (run them live)"
+    )
+    views: Count | Literal["auto"] = Field(
+        "auto", description="augmented views kept of each image; epochs take them in turn"
+    )
+    stored: Literal["bf16", "fp32"] = Field("bf16", description="number format of what is kept")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="of the arithmetic in frozen layers; auto on a CPU: measured"
+    )
+    budget_gib: Positive = Field(4.0, description="most that kept features may take")
+    engine: Literal["auto", "eager", "openvino"] = Field(
+        "auto", description="what runs the frozen layers; openvino needs espalier[openvino]"
+    )
+    baseline: bool = Field(
+        True, description="before training, a linear head on the frozen backbone, cross-validated"
+    )
+
+
+class Adjustment(Section):
+    """What is done for rare classes after training, where validation says that it helps."""
+
+    method: Literal["auto", "none", "logit-adjustment", "class-bias", "head-refit"] = Field(
+        "auto", description="auto: each is tried, a name: that alone; taken where validation gains"
+    )
 
 
 class Optimizer(Section):
@@ -227,11 +277,13 @@ class Recipe(Section):
     augment: Augment = Augment()
     stages: tuple[Stage, ...] = Field(default=(), description="in order; at least one")
     training: Training = Training()
+    features: Features = Features()
     optimizer: Optimizer = Optimizer()
     schedule: ScheduleSection = ScheduleSection()
     loss: Loss = Loss()
     class_weighting: ClassWeighting = ClassWeighting()
     early_stopping: EarlyStopping = EarlyStopping()
+    adjustment: Adjustment = Adjustment()
     checkpointing: Checkpointing = Checkpointing()
     logging: Logging = Logging()
     why: dict[str, str] = Field(default_factory=dict, description="dotted key -> origin")

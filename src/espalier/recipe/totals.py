@@ -13,7 +13,12 @@ _RATES = ("lr", "backbone_lr")
 
 
 def spread(draft: Draft, layer: Layer) -> None:
-    """Turn the totals that a source gives into values of the stages below it."""
+    """Turn the totals that a source gives into values of the stages below it.
+
+    A stage that is solved has one epoch, and no rate: totals are those of the others.
+    """
+    for name in draft.stage_names():
+        _settle_solved(draft, f"stages.{name}")
     if "epochs" in layer.settings:
         _spread_epochs(draft, layer, layer.settings["epochs"])
     if "lr" in layer.settings:
@@ -61,26 +66,54 @@ def _shorten(draft: Draft, key: str, ratio: float) -> None:
         draft.settings[key] = Setting(value, origin)
 
 
+def _settle_solved(draft: Draft, stage: str) -> None:
+    """Let what nobody asked for give way: solving to other layers that learn, epochs to solving."""
+    solve, train = draft.settings.get(f"{stage}.solve"), draft.settings.get(f"{stage}.train")
+    if solve is None or solve.value is not True:
+        return
+    if train and train.value != "head" and is_given(train.origin) and not is_given(solve.origin):
+        origin = f"{solve.origin}, off with {stage}.train={short(train.value)}"
+        draft.settings[f"{stage}.solve"] = Setting(False, origin)
+        return
+    epochs = draft.settings.get(f"{stage}.epochs")
+    if epochs and epochs.value != 1 and not is_given(epochs.origin):
+        draft.settings[f"{stage}.epochs"] = Setting(1, f"{epochs.origin}, one as it is solved")
+
+
+def _is_solved(draft: Draft, name: str) -> bool:
+    return draft.stage_value(name, "solve") is True
+
+
 def _spread_epochs(draft: Draft, layer: Layer, setting: Setting) -> None:
-    names = draft.stage_names()
-    old = [draft.stage_value(name, "epochs") for name in names]
+    old = {name: draft.stage_value(name, "epochs") for name in draft.stage_names()}
     if not _is_count(setting.value):
         draft.problems.append(
             f"epochs is {short(setting.value)} ({setting.origin}); allowed: {TOTALS['epochs']}"
         )
-    elif names and all(_is_count(epochs) for epochs in old):
-        total = cast(int, setting.value)
+    elif old and all(_is_count(epochs) for epochs in old.values()):
+        total, planned = cast(int, setting.value), cast("dict[str, int]", old)
         own = _given_in(layer, "epochs", draft)
-        if own and total != sum(cast("list[int]", old)):
+        if own and total != sum(planned.values()):
             draft.problems.append(
                 f"epochs={total} ({setting.origin}) and {own} contradict: the stages have "
-                f"{sum(cast('list[int]', old))} epochs; give the total or the stages"
+                f"{sum(planned.values())} epochs; give the total or the stages"
             )
-        elif total < len(names):
-            draft.problems.append(_too_few(total, names))
         elif not own:
-            new = shares(total, cast("list[int]", old))
-            _put_all(draft, "epochs", dict(zip(names, new, strict=True)), setting.origin)
+            _share_epochs(draft, total, planned, setting.origin)
+
+
+def _share_epochs(draft: Draft, total: int, planned: dict[str, int], origin: str) -> None:
+    """Give each stage its part of the epochs; one that is solved has one."""
+    solved = [name for name in planned if _is_solved(draft, name)]
+    stepped = {name: epochs for name, epochs in planned.items() if name not in solved}
+    if total < len(planned):
+        draft.problems.append(_too_few(total, list(planned)))
+    elif not stepped and total > len(solved):
+        draft.problems.append(_too_many(total, solved))
+    else:
+        parts = shares(total - len(solved), list(stepped.values()))
+        shared = {**dict.fromkeys(solved, 1), **dict(zip(stepped, parts, strict=True))}
+        _put_all(draft, "epochs", shared, origin)
 
 
 def _too_few(total: int, names: list[str]) -> str:
@@ -90,10 +123,16 @@ def _too_few(total: int, names: list[str]) -> str:
     )
 
 
+def _too_many(total: int, names: list[str]) -> str:
+    return (
+        f"epochs={total} is more than stages can take that are solved ({', '.join(names)}): each "
+        f"has one epoch; give epochs={len(names)}, or stages.{names[-1]}.solve=false"
+    )
+
+
 def _spread_lr(draft: Draft, layer: Layer, setting: Setting) -> None:
-    old = {
-        (name, key): draft.stage_value(name, key) for name in draft.stage_names() for key in _RATES
-    }
+    names = [name for name in draft.stage_names() if not _is_solved(draft, name)]
+    old = {(name, key): draft.stage_value(name, key) for name in names for key in _RATES}
     rates = {where: float(cast(float, rate)) for where, rate in old.items() if _is_rate(rate)}
     if not _is_rate(setting.value):
         draft.problems.append(

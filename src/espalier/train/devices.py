@@ -1,4 +1,4 @@
-"""What the machine has, and how fast each way of computing is on it."""
+"""What the machine has, and Lightning Fabric on it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 import math
 import os
 import platform
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +14,8 @@ from typing import Literal, cast
 import psutil
 import torch
 from lightning_fabric import Fabric
-from torch import nn
 
-from espalier.models.build import build_model
-from espalier.models.inference import autocast, keep_freed_memory, memory_format
+from espalier.models.inference import keep_freed_memory
 from espalier.recipe.schema import Recipe
 from espalier.records import Machine
 
@@ -27,11 +24,6 @@ FABRIC_PRECISION: Mapping[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "bf16": "bf16-mixed",
     "fp16": "16-mixed",
 }
-WAYS: tuple[tuple[str, str, bool], ...] = (
-    ("fp32", "fp32", False),
-    ("fp32-channels-last", "fp32", True),
-    ("bf16-channels-last", "bf16", True),
-)
 
 
 def detect_machine() -> Machine:
@@ -110,49 +102,3 @@ def _quiet(log: logging.Logger) -> Iterator[None]:
         yield
     finally:
         log.setLevel(level)
-
-
-def measure_precisions(recipe: Recipe, *, steps: int = 3) -> dict[str, float]:
-    """Seconds per image of a training step on the CPU, for each precision and memory layout.
-
-    Takes a few seconds. Measured because no rule of thumb holds: with AMX, bf16 makes ResNet-50
-    2.2 times faster and mobile nets slower; without AMX it is twice as slow for all.
-    """
-    untrained = recipe.model.model_copy(update={"weights": "none"})
-    keep_freed_memory()
-    imgsz = cast(int, recipe.training.imgsz)
-    batch = min(8, cast(int, recipe.training.batch))
-    with _threads(cast(int, recipe.training.threads)), torch.random.fork_rng(devices=[]):
-        model, _ = build_model(untrained, 10, imgsz=imgsz)
-        return {
-            name: _seconds_per_image(model, imgsz, batch, precision, last, steps)
-            for name, precision, last in WAYS
-        }
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _seconds_per_image(
-    model: nn.Module, imgsz: int, batch: int, precision: str, last: bool, steps: int
-) -> float:
-    layout, device = memory_format(last), torch.device("cpu")
-    model.to(memory_format=layout).train()
-    images = torch.randn(batch, 3, imgsz, imgsz).contiguous(memory_format=layout)
-    best = math.inf
-    for _ in range(steps):
-        started = time.perf_counter()
-        with autocast(device, precision):
-            loss = model(images).float().square().mean()
-        loss.backward()
-        model.zero_grad(set_to_none=True)
-        best = min(best, time.perf_counter() - started)
-    # The fastest of a few: a neighbour on the machine only ever adds time.
-    return best / batch

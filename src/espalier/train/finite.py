@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from espalier.errors import NonFiniteLossError
-from espalier.train.session import Job, Session
+from espalier.train.job import Job
+from espalier.train.session import Session
 from espalier.train.state import State
 
 

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from espalier import metrics
-from espalier.data.loader import Loader
 from espalier.models.inference import predict_logits, return_freed_memory
 from espalier.records import EpochRow, Predictions
+from espalier.train.features import Batches
 from espalier.train.finite import check_judged
-from espalier.train.session import Job, Session
+from espalier.train.job import Job
+from espalier.train.session import Session
 from espalier.train.state import State
 
 
@@ -53,6 +54,7 @@ def judge_epoch(job: Job, session: Session, state: State) -> EpochRow:
         batches=totals.batches,
         seconds=totals.seconds + time.perf_counter() - started,
         best=best,
+        cpu_seconds=time.process_time(),
     )
     state.rows.append(row)
     state.begin_epoch()
@@ -67,11 +69,11 @@ def stacked(norms: Sequence[Tensor]) -> Tensor:
     return torch.stack([norm.float().to(norms[-1].device) for norm in norms]).cpu()
 
 
-def predict(job: Job, session: Session, loader: Loader) -> Predictions:
+def predict(job: Job, session: Session, loader: Batches) -> Predictions:
     """Predictions of the model as it stands for all samples of a loader."""
     samples = loader.samples
     logits = predict_logits(
-        job.model,
+        session.judged,
         loader.in_order(),
         len(samples),
         normalizer=session.normalizer,

@@ -19,7 +19,9 @@ from espalier.errors import DiskError
 from espalier.models.checkpoints import load_checkpoint, restore_weights, save_checkpoint
 from espalier.records import EpochRow, History
 from espalier.runs import RunDir
-from espalier.train.session import Job, Session
+from espalier.train.job import Job
+from espalier.train.loaders import judged_imgsz
+from espalier.train.session import Session
 from espalier.train.state import State
 
 
@@ -96,7 +98,7 @@ def payload(job: Job, session: Session, state: State) -> dict[str, Any]:
         "model_name": job.recipe.model.name,
         "num_classes": len(job.catalog.classes),
         "classes": list(job.catalog.classes),
-        "imgsz": session.stage.imgsz,
+        "imgsz": judged_imgsz(job.recipe, session.stage),
         "recipe": job.recipe.model_dump_json(),
         "history": [history_line(row) for row in state.rows],
         "state": state.to_plain(),

@@ -19,14 +19,16 @@ from torch import Tensor
 from espalier.data.loader import Batch
 from espalier.errors import TrainingInterrupted
 from espalier.files import append_row
-from espalier.models.inference import memory_format
+from espalier.models.inference import laid_out, memory_format
 from espalier.train.finite import check_finite, remember
 from espalier.train.interrupts import Interrupts
+from espalier.train.job import Job
 from espalier.train.judge import judge_epoch
 from espalier.train.keep import carry_best_weights, keep_epoch, save_last
 from espalier.train.mixing import mix
 from espalier.train.optimizers import restore_optimizer, set_rates
-from espalier.train.session import Job, Session, batch_order, enter_training_mode, open_session
+from espalier.train.session import Session, batch_order, enter_training_mode, open_session
+from espalier.train.solve import solve_epoch
 from espalier.train.state import State, stopper_for
 from espalier.train.vitals import step_row, total_norm
 
@@ -50,7 +52,7 @@ def fit(
         if index > state.stage_index:
             state.begin_stage(index, stopper_for(job.stages[index], job.recipe.early_stopping))
             carry_best_weights(job)
-        session = open_session(job, state)
+        session = open_session(job, state, lambda: stop_if_asked(job, state, interrupts))
         if checkpoint is not None:
             restore(job, session, checkpoint)
             checkpoint = None
@@ -88,10 +90,13 @@ def restore(job: Job, session: Session, checkpoint: Mapping[str, Any]) -> None:
 def train_epoch(job: Job, session: Session, state: State, interrupts: Interrupts) -> None:
     """One pass over the training images, or what is left of it; counts into ``state``."""
     enter_training_mode(job, session)
+    if session.stage.solve:
+        solve(job, session, state, interrupts)
+        return
     order = batch_order(job, session, state.epoch)
     left = session.batches_per_epoch - state.batch
-    batches = session.train.epoch(order, state.epoch, start_batch=state.batch)
     started = time.perf_counter()
+    batches = session.train(state.stage_epoch).epoch(order, state.epoch, start_batch=state.batch)
     for window in windows(itertools.islice(batches, left), job.recipe.training.accumulate):
         train_step(job, session, state, window)
         now = time.perf_counter()
@@ -100,6 +105,16 @@ def train_epoch(job: Job, session: Session, state: State, interrupts: Interrupts
         if state.ended:
             break
     check_finite(job, session, state)
+
+
+def solve(job: Job, session: Session, state: State, interrupts: Interrupts) -> None:
+    """The epoch of a stage that is solved, unless that is done and only its judgement is left."""
+    if state.batch == 0:
+        started = time.perf_counter()
+        solve_epoch(job, session, state)
+        state.totals.seconds += time.perf_counter() - started
+        report_step(job, session, state, None)
+        obey(job, session, state, interrupts)
 
 
 def windows(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
@@ -167,7 +182,7 @@ def prepare(
             np.random.default_rng(place),
         )
     layout = memory_format(cast(bool, recipe.training.channels_last))
-    return images.contiguous(memory_format=layout), targets
+    return laid_out(images, layout), targets
 
 
 @torch.no_grad()
@@ -229,14 +244,26 @@ def obey(job: Job, session: Session, state: State, interrupts: Interrupts) -> No
     if interrupts.signal is not None:
         check_finite(job, session, state)
         save_last(job, session, state)
-        raise TrainingInterrupted(
-            f"stopped at step {state.step} (epoch {state.epoch + 1}); everything is saved",
-            hint=f"espalier train --resume {shlex.quote(str(job.run.path))}",
-            exit_code=128 + interrupts.signal,
-        )
+    stop_if_asked(job, state, interrupts)
     judging = state.rows[-1].seconds * 0.1 if state.rows else 0.0
     if interrupts.time_is_up(judging):
         state.ended = f"the time limit of {interrupts.time_limit:g} s is reached"
         if job.recipe.checkpointing.save_last and state.batch < session.batches_per_epoch:
             check_finite(job, session, state)
             save_last(job, session, state)
+
+
+def stop_if_asked(job: Job, state: State, interrupts: Interrupts) -> None:
+    """Raise where a signal came; all up to the last saved step is on disk.
+
+    Raises:
+        TrainingInterrupted: Ctrl-C or SIGTERM.
+    """
+    if interrupts.signal is None:
+        return
+    place = shlex.quote(str(job.run.path))
+    raise TrainingInterrupted(
+        f"stopped at step {state.step} (epoch {state.epoch + 1}); everything is saved",
+        hint=f"espalier train --resume {place}" if job.run.last.exists() else "",
+        exit_code=128 + interrupts.signal,
+    )

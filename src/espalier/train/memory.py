@@ -14,7 +14,7 @@ from espalier.models.build import set_image_size
 from espalier.models.inference import autocast
 from espalier.models.stages import set_trainable
 from espalier.recipe.schema import Stage
-from espalier.train.session import Job
+from espalier.train.job import Job
 
 
 @contextlib.contextmanager

@@ -18,6 +18,11 @@ MAY_CHANGE = (
     "training.device",
     "training.threads",
     "data.workers",
+    "data.store",
+    "data.store_gib",
+    "features.keep",
+    "features.budget_gib",
+    "features.baseline",
     "logging.curves",
     "logging.step_every",
     "logging.tensorboard",
@@ -155,6 +160,11 @@ def extend(recipe: Recipe, state: State, epochs: int) -> Recipe:
             f"epochs={epochs} does not extend the run: it "
             + (f"has {reached} epochs" if finished else f"is planned for {reached} epochs"),
             hint=f"epochs={reached + 5}",
+        )
+    if last.solve:
+        raise ResumeError(
+            f"stage {last.name} is solved for, in one epoch, and cannot be made longer",
+            hint="train a new run with one more stage",
         )
     stages = (*recipe.stages[:-1], last.model_copy(update={"epochs": epochs - before}))
     return recipe.model_copy(update={"stages": stages})

@@ -7,85 +7,71 @@ silently not synchronise layers that thaw later.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
 from espalier.data.balance import drawn_counts, epoch_order
-from espalier.data.loader import Loader, batch_count
-from espalier.data.transforms import transform_for
-from espalier.models.build import Classifier, set_image_size
-from espalier.models.inference import Normalizer, judging_batch, memory_format
+from espalier.data.loader import batch_count
+from espalier.models.build import set_image_size
+from espalier.models.inference import memory_format
 from espalier.models.stages import model_parts, parameter_groups, set_mode, set_trainable
-from espalier.recipe.schema import Recipe, Stage
-from espalier.records import Catalog, Sample, Split
-from espalier.runs import RunDir
+from espalier.recipe.schema import Stage
+from espalier.train.features import Batches
+from espalier.train.inputs import Inputs, open_inputs
+from espalier.train.job import Job
 from espalier.train.losses import build_loss
 from espalier.train.optimizers import build_optimizer
 from espalier.train.schedules import StagePlan, stage_plan
 from espalier.train.state import State
 from espalier.train.vitals import Vitals
-from espalier.train.watch import Watch
-
-PROBE_IMAGES = 512
-MIN_PROBE_IMAGES = 50
-
-
-@dataclass(frozen=True)
-class Job:
-    """All that training needs and does not change, except for the model's own weights."""
-
-    recipe: Recipe
-    catalog: Catalog
-    run: RunDir
-    model: Classifier
-    class_weights: npt.NDArray[np.float64]
-    fabric: Fabric
-    watch: Watch
-
-    @property
-    def train(self) -> tuple[Sample, ...]:
-        """Training samples, in catalog order."""
-        return self.catalog.in_split("train")
-
-    @property
-    def class_index(self) -> Mapping[str, int]:
-        """Class name -> index."""
-        return {name: index for index, name in enumerate(self.catalog.classes)}
-
-    @property
-    def stages(self) -> tuple[Stage, ...]:
-        """The stages of the recipe."""
-        return self.recipe.stages
 
 
 @dataclass(frozen=True)
 class Session:
-    """One stage, ready to train."""
+    """One stage, ready to train.
+
+    Attributes:
+        stage: The stage.
+        model: What is trained, as Fabric wraps it.
+        judged: The same without the wrapper.
+        train: Epoch of the stage, from 0 -> what it trains on.
+        normalizer: Between a batch and the model.
+    """
 
     stage: Stage
     model: nn.Module
+    judged: nn.Module
     optimizer: torch.optim.Optimizer
     loss: nn.Module
-    train: Loader
-    val: Loader
-    probe: Loader
+    train: Callable[[int], Batches]
+    val: Batches
+    probe: Batches
     labels: npt.NDArray[np.int64]
-    normalizer: Normalizer
+    normalizer: nn.Module
     vitals: Vitals
     plan: StagePlan
     batches_per_epoch: int
     steps_per_epoch: int
 
 
-def open_session(job: Job, state: State) -> Session:
-    """Thaw what the stage trains, and build everything around it."""
+def go_on() -> None:
+    """Nothing asks for a stop."""
+
+
+def open_session(job: Job, state: State, pause: Callable[[], None] = go_on) -> Session:
+    """Thaw what the stage trains, and build everything around it.
+
+    Args:
+        job: What trains.
+        state: Where the run stands; what is decided about kept features goes into it.
+        pause: Called between batches where frozen layers run ahead of training; may raise.
+    """
     recipe, stage = job.recipe, job.stages[state.stage_index]
     # The wrapper of the stage before must not be wrapped again, nor its gradients kept.
     job.model.zero_grad(set_to_none=True)
@@ -95,20 +81,24 @@ def open_session(job: Job, state: State) -> Session:
     job.model.to(job.fabric.device, memory_format=layout)  # type: ignore[call-overload]
     groups = parameter_groups(job.model, stage, recipe.optimizer.weight_decay)
     optimizer = build_optimizer(groups, recipe.optimizer)
-    model, optimizer = job.fabric.setup(job.model, optimizer)
-    train, val, probe = build_loaders(job, stage)
-    batches = batch_count(len(job.train), cast(int, recipe.training.batch))
-    if recipe.training.max_batches is not None:
-        batches = min(batches, recipe.training.max_batches)
+    job.model.train()
+    set_mode(job.model, stage)
+    job.watch.on_stage(stage.name, state.stage_index, len(job.stages), str(counts))
+    inputs = open_inputs(job, stage, views=state.views, pause=pause)
+    if state.views is None:
+        note_keeping(job, inputs)
+    state.views = inputs.keeping.views
+    model, optimizer = job.fabric.setup(inputs.model, optimizer)
+    batches = batches_of(job, stage)
     steps_per_epoch = math.ceil(batches / recipe.training.accumulate)
     parts = {
         name: [tensor for tensor in tensors if tensor.requires_grad]
         for name, tensors in model_parts(job.model).items()
     }
-    job.watch.on_stage(stage.name, state.stage_index, len(job.stages), str(counts))
     return Session(
         stage=stage,
         model=model,
+        judged=inputs.model,
         optimizer=cast(torch.optim.Optimizer, optimizer),
         loss=build_loss(
             recipe.loss,
@@ -117,11 +107,11 @@ def open_session(job: Job, state: State) -> Session:
                 list(job.catalog.counts("train").values()), recipe.class_weighting.sampler
             ),
         ).to(job.fabric.device),
-        train=train,
-        val=val,
-        probe=probe,
+        train=inputs.train,
+        val=inputs.val,
+        probe=inputs.probe,
         labels=np.array([job.class_index[cast(str, s.label)] for s in job.train], dtype=np.int64),
-        normalizer=build_normalizer(recipe).to(job.fabric.device),
+        normalizer=inputs.normalizer,
         vitals=Vitals(parts, recipe.logging.step_every),
         plan=stage_plan(recipe, stage, steps_per_epoch),
         batches_per_epoch=batches,
@@ -129,50 +119,22 @@ def open_session(job: Job, state: State) -> Session:
     )
 
 
-def build_normalizer(recipe: Recipe) -> Normalizer:
-    """The normalisation of a resolved recipe."""
-    return Normalizer(
-        cast(Sequence[float], recipe.data.mean), cast(Sequence[float], recipe.data.std)
-    )
+def batches_of(job: Job, stage: Stage) -> int:
+    """Micro-batches of an epoch; a stage that is solved has one step, over everything."""
+    training = job.recipe.training
+    batches = 1 if stage.solve else batch_count(len(job.train), cast(int, training.batch))
+    return min(batches, training.max_batches or batches)
 
 
-def build_loaders(job: Job, stage: Stage) -> tuple[Loader, Loader, Loader]:
-    """Loaders of training, validation and the clean-train probe at the stage's resolution."""
-    imgsz = cast(int, stage.imgsz)
-
-    def loader(samples: Sequence[Sample], split: Split, batch: int) -> Loader:
-        return Loader(
-            samples,
-            job.class_index,
-            transform_for(split, job.recipe, imgsz),
-            batch=batch,
-            workers=cast(int, job.recipe.data.workers),
-            seed=job.recipe.training.seed,
-        )
-
-    probe = probe_samples(job)
-    return (
-        loader(job.train, "train", cast(int, job.recipe.training.batch)),
-        loader(job.catalog.in_split("val") or probe, "val", judging_batch(imgsz)),
-        loader(probe, "val", judging_batch(imgsz)),
-    )
-
-
-def probe_samples(job: Job) -> tuple[Sample, ...]:
-    """Up to 512 fixed training images, but no more than an eighth of a large training set.
-
-    Seen in evaluation mode with the validation transform, they separate overfitting from what
-    augmentation, dropout and label smoothing do to the training curve.
-    """
-    samples = job.train
-    count = probe_size(len(samples))
-    chosen = np.random.default_rng(job.recipe.training.seed).permutation(len(samples))[:count]
-    return tuple(samples[index] for index in sorted(chosen))
-
-
-def probe_size(images: int) -> int:
-    """How many of so many training images the probe looks at."""
-    return min(images, max(MIN_PROBE_IMAGES, min(PROBE_IMAGES, images // 8)))
+def note_keeping(job: Job, inputs: Inputs) -> None:
+    """Say whether frozen layers run once, where that was a question."""
+    if not inputs.before:
+        return
+    what = "the backbone" if inputs.before == "head" else f"what lies before {inputs.before}"
+    if inputs.keeping.where == "off":
+        job.watch.on_note(f"{what} is frozen and runs live: {inputs.keeping.reason}")
+    else:
+        job.watch.on_note(f"{what} is frozen and runs once: {inputs.keeping.reason}")
 
 
 def batch_order(job: Job, session: Session, epoch: int) -> npt.NDArray[np.int64]:

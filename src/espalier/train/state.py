@@ -67,6 +67,8 @@ class State:
         stopped: Whether it has ended this stage.
         totals: Sums of the epoch under way.
         ended: Why the run is over; empty while it is not.
+        views: Kept views of each image in this stage, 0 where frozen layers run live; None before
+            that is decided. On record, because a resumed run must see the same views.
     """
 
     stopper: EarlyStopping
@@ -82,6 +84,7 @@ class State:
     stopped: bool = False
     totals: Totals = field(default_factory=Totals)
     ended: str = ""
+    views: int | None = None
 
     def stage_done(self, stage: Stage) -> bool:
         """Whether this stage has had its epochs, or stopped early."""
@@ -91,6 +94,7 @@ class State:
         """Move to the start of a stage."""
         self.stage_index, self.stage_epoch, self.stage_step = index, 0, 0
         self.scores, self.stopped, self.stopper = [], False, stopper
+        self.views = None
 
     def begin_epoch(self) -> None:
         """Forget the sums of the epoch before."""
@@ -112,6 +116,7 @@ class State:
             "stopper": self.stopper.state_dict(),
             "totals": self.totals.to_plain(),
             "ended": self.ended,
+            "views": self.views,
         }
 
     @classmethod
