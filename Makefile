@@ -10,10 +10,10 @@ BIN := .venv/bin
 STAMP := .venv/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test test-slow check fix docs bench clean
+.PHONY: help setup demo test test-slow check fix docs bench bench-speed clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: $(STAMP) ## Build .venv with espalier and the development tools
 
@@ -58,6 +58,11 @@ docs: $(STAMP) ## Write the generated pages again: command line, recipes, tree, 
 
 bench: $(STAMP) ## Measure speed, memory and the cost of keeping records (about an hour)
 	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.ingest
+	$(BIN)/python -m benchmarks.plan
+
+bench-speed: $(STAMP) ## Compare with fastai, timm and a plain loop (hours; builds their environments)
+	$(BIN)/python -m benchmarks.speed $(ARGS)
 
 clean: ## Remove .venv, caches and build output; runs/, demo/ and data stay
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

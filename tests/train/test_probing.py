@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from espalier.errors import ModelError
+from espalier.models import openvino_layers
+from espalier.models.openvino_layers import openvino_version
 from espalier.recipe.load import load_recipe
-from espalier.recipe.precision import WAYS
+from espalier.recipe.precision import WAYS, EngineSpeeds
 from espalier.recipe.schema import Recipe
 from espalier.train import kept_plans, probing
 
@@ -201,6 +203,74 @@ def test_without_a_place_to_write_it_is_measured_every_time(cache: Path) -> None
         assert measured.training
         assert measured.date == ""
     assert cache.is_file()
+
+
+class TestEngine:
+    """Frozen layers in the ordinary way and with OpenVINO."""
+
+    words = ("training.threads=1", "training.channels_last=true", "features.precision=fp32")
+
+    @pytest.fixture
+    def speeds(self, monkeypatch: pytest.MonkeyPatch) -> EngineSpeeds:
+        """Kept of a measurement of another run."""
+        found = EngineSpeeds(100.0, 200.0, 1.5)
+        monkeypatch.setattr(probing, "openvino_version", lambda: "2026.4.1")
+        kept_plans.write_engine(
+            kept_plans.engine_key(recipe(*self.words), probing.ENGINE_IMAGES, "2026.4.1"), found
+        )
+        return found
+
+    def refuse(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def measured(*given: object) -> EngineSpeeds:
+            raise AssertionError("measured")
+
+        monkeypatch.setattr(probing, "_engine_speeds", measured)
+
+    @pytest.mark.skipif(openvino_version() is None, reason="needs espalier[openvino]")
+    def test_both_are_measured_and_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        torch.manual_seed(5)
+        expected = torch.rand(3)
+        torch.manual_seed(5)
+        found = probing.measure_engine(recipe(*self.words))
+        assert torch.equal(torch.rand(3), expected)
+        assert all(1 < rate < 1e6 for rate in found[:2])
+        assert 0 < found.compile_seconds < 60
+        self.refuse(monkeypatch)
+        assert probing.measure_engine(recipe(*self.words)) == found
+
+    def test_figures_of_another_run_serve(
+        self, speeds: EngineSpeeds, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.refuse(monkeypatch)
+        assert probing.measure_engine(recipe(*self.words)) == speeds
+
+    @pytest.mark.parametrize(
+        "word", ["features.precision=bf16", "training.channels_last=false", "version", "damage"]
+    )
+    def test_those_of_another_job_do_not(
+        self, cache: Path, speeds: EngineSpeeds, monkeypatch: pytest.MonkeyPatch, word: str
+    ) -> None:
+        self.refuse(monkeypatch)
+        given = {text.partition("=")[0]: text for text in self.words}
+        if "=" in word:
+            given[word.partition("=")[0]] = word
+        elif word == "version":
+            monkeypatch.setattr(probing, "openvino_version", lambda: "2027.0")
+        else:
+            (path,) = plans(cache)
+            path.write_text(path.read_text("utf-8").replace("1.5", "-1.5"), "utf-8")
+        with pytest.raises(AssertionError, match="measured"):
+            probing.measure_engine(recipe(*given.values()))
+
+    def test_it_stands_beside_the_plan(self, cache: Path, speeds: EngineSpeeds) -> None:
+        key = kept_plans.plan_key(recipe(*self.words), probing.ENGINE_IMAGES)
+        assert kept_plans.read_plan(key) is None
+        assert len(plans(cache)) == 1
+
+    def test_without_the_package_nothing_is_measured(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(openvino_layers, "openvino_version", lambda: None)
+        with pytest.raises(ModelError, match="not installed"):
+            probing.measure_engine(recipe(*self.words))
 
 
 def burn(milliseconds: float) -> Callable[[], None]:

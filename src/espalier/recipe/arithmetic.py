@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from espalier.errors import ModelError
 from espalier.recipe.choices import Choices
 from espalier.recipe.precision import (
     EngineSpeeds,
@@ -165,5 +166,9 @@ def _engine(choices: Choices, kind: str, images: int, measure_engine: MeasureEng
     else:
         views = choices.get("features.views")
         passes = images * (views if isinstance(views, int) else 1)
-        speeds = measure_engine(choices.recipe())
+        try:
+            speeds = measure_engine(choices.recipe())
+        except ModelError as error:
+            choices.choose("features.engine", "eager", error.message)
+            return
         choices.choose("features.engine", *choose_engine(passes, *speeds))

@@ -52,7 +52,8 @@ def resolve(
         facts_of: Model name -> what it needs.
         measure: Speed of the ways to compute on the CPU and of its threads, as far as they are
             open; None: not measured.
-        measure_engine: Speed of frozen layers with and without OpenVINO; None: not installed.
+        measure_engine: Speed of frozen layers with and without OpenVINO; None: not installed. It
+            may raise ModelError where OpenVINO cannot compile the model.
 
     Raises:
         RecipeError: A value cannot hold on this machine or with these data.

@@ -78,7 +78,10 @@ class Data(Section):
 class Augment(Section):
     """What is done to training images; validation never sees any of it."""
 
-    policy: str = Field("standard", description="none, light, standard, strong, heavy or e8")
+    policy: str = Field(
+        "standard",
+        description="none, light, standard, strong, heavy, e8, randaugment or trivialaugment",
+    )
     steps: dict[str, dict[str, float]] | None = Field(
         None, description="changes to the policy: step -> parameter -> value; resolved to all"
     )

@@ -68,7 +68,7 @@ class Keeper:
             "weights": self.weights,
             "model": recipe.model.name,
             "torch": torch.__version__,
-            "engine": recipe.features.engine,
+            "engine": self.frozen.engine,
             "precision": recipe.features.precision,
             "channels_last": recipe.training.channels_last,
             "device": recipe.training.device.partition(":")[0],
