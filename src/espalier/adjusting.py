@@ -23,6 +23,7 @@ from espalier.models.build import set_image_size
 from espalier.models.checkpoints import load_checkpoint, save_checkpoint
 from espalier.models.inference import judging_batch
 from espalier.records import Predictions, Sample
+from espalier.report.worth import adjustment_text
 from espalier.train.features import KeptFeatures
 from espalier.train.job import Job
 from espalier.train.keep import carry_best_weights
@@ -64,8 +65,9 @@ def adjust_logits(job: Job, val: Predictions) -> Adjustment | None:
         methods=[name for name in METHODS if wanted == "auto" or NAMES[wanted] == name],
         candidates=candidates,
     )
-    job.watch.on_note(f"rare classes: {found.reason}")
-    files.write_text(job.run.adjustment_file, json.dumps(found.to_json(), indent=2) + "\n")
+    record = found.to_json()
+    job.watch.on_note(adjustment_text(record))
+    files.write_text(job.run.adjustment_file, json.dumps(record, indent=2) + "\n")
     if found.method != "none":
         keep_adjustment(job, found, head if found.method == REFIT else None)
     return found

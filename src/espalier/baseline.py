@@ -17,6 +17,8 @@ import numpy.typing as npt
 
 from espalier import files
 from espalier.evaluate.probe import Probe, linear_probe
+from espalier.report.context import baseline_from
+from espalier.report.worth import baseline_text
 from espalier.train.job import Job
 from espalier.train.kept import fixed_loader, keep_backbone
 
@@ -41,8 +43,9 @@ def instant_baseline(job: Job) -> Probe | None:
         features, labels, job.catalog.classes, seed=job.recipe.training.seed, groups=groups
     )
     seconds = time.perf_counter() - started
-    job.watch.on_note(f"{probe} ({seconds:.0f} s)")
-    files.write_text(job.run.baseline_file, json.dumps(probe.to_json(), indent=2) + "\n")
+    record = probe.to_json()
+    job.watch.on_note(baseline_text(baseline_from(record), seconds))
+    files.write_text(job.run.baseline_file, json.dumps(record, indent=2) + "\n")
     ids = [sample.sample_id for sample in job.train]
     files.write_whole(job.run.embeddings, lambda place: write_embeddings(place, ids, features))
     return probe

@@ -49,6 +49,7 @@ from espalier.records import (
 )
 from espalier.report.batch import contact_sheet
 from espalier.report.confusion import draw_confusion
+from espalier.report.context import Context, context_of
 from espalier.report.curves import draw_curves
 from espalier.runs import RunDir
 from espalier.train.devices import detect_machine, open_fabric
@@ -221,10 +222,13 @@ class CurvesWatch(Unwatched):
 
     def __init__(self, run: RunDir) -> None:
         self.run = run
+        self._context: Context | None = None
 
     def on_epoch(self, row: EpochRow, history: History) -> None:
         """Draw the run as far as it has come."""
-        draw_curves(history, self.run.curves)
+        # Read once: after the first epoch what a run knows beside its epochs stands.
+        self._context = self._context or context_of(self.run)
+        draw_curves(history, self.run.curves, context=self._context)
 
 
 def run_and_judge(

@@ -18,6 +18,7 @@ from espalier.evaluate.evaluation import Evaluation, evaluate_predictions, write
 from espalier.records import SPLITS, Catalog, History, Predictions, Sample
 from espalier.report.compare import compare_runs
 from espalier.report.confusion import draw_confusion
+from espalier.report.context import NOTHING_KNOWN, Context, context_of
 from espalier.report.curves import draw_curves
 from espalier.runs import RunDir
 
@@ -141,12 +142,19 @@ def plot(path: Path, output: Path | None = None) -> Path:
     """
     if path.is_file():
         picture = output or path.with_name(f"{path.stem}-curves.png")
-        draw_curves(history_in(path), picture)
+        draw_curves(history_in(path), picture, context=known_of(path))
     else:
         run = runs.find_run(path)
         picture = output or run.curves
-        draw_curves(run.history(), picture)
+        draw_curves(run.history(), picture, context=context_of(run))
     return picture
+
+
+def known_of(path: Path) -> Context:
+    """What is known of a run beside its epochs; nothing of a checkpoint outside of its run."""
+    if path.is_file() and not (path.parent.parent / "recipe.yaml").exists():
+        return NOTHING_KNOWN
+    return context_of(runs.find_run(path))
 
 
 def history_in(checkpoint_file: Path) -> History:
@@ -175,7 +183,7 @@ def history_in(checkpoint_file: Path) -> History:
 def compare(paths: Sequence[Path], output: Path) -> list[History]:
     """Lay runs (or checkpoint files) side by side in one picture; one run by its stages."""
     histories = [history_in(p) if p.is_file() else runs.find_run(p).history() for p in paths]
-    compare_runs(histories, output)
+    compare_runs(histories, output, [known_of(path) for path in paths])
     return histories
 
 

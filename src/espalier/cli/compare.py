@@ -30,7 +30,7 @@ def compare(
     from espalier.report.text import comparison_table
 
     histories = usage.compare(runs, output)
-    rows = comparison_rows(histories)
+    rows = comparison_rows(histories, [usage.known_of(run) for run in runs])
     if as_json:
         print_json({"picture": str(output), "runs": rows})
     else:

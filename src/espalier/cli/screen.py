@@ -19,6 +19,7 @@ from rich.progress import (
 )
 
 from espalier.records import EpochRow, History
+from espalier.report.paragraphs import wrapped
 from espalier.report.text import EPOCH_LEGEND, epoch_header, epoch_line
 
 
@@ -30,7 +31,7 @@ class Screen:
         self.progress = progress
         self._counts: dict[str, TaskID] = {}
         self._steps: TaskID | None = None
-        self._header_shown = False
+        self._legend_shown = self._header_shown = False
 
     def line(self, text: str) -> None:
         """A line above the bar, as it stands: no markup, no wrapping of tables."""
@@ -55,16 +56,15 @@ class Screen:
             self.progress.remove_task(self._counts.pop(what))
 
     def on_note(self, text: str) -> None:
-        """Print it."""
-        self.line(text)
+        """Print it, in lines of at most 80 columns."""
+        for line in wrapped(text):
+            self.line(line)
 
     def on_stage(self, name: str, index: int, count: int, summary: str) -> None:
-        """Print what trains from here on."""
-        self.line(f"stage {index + 1} of {count}, {name}: {summary}")
-        if not self._header_shown:
-            self.line(EPOCH_LEGEND)
-            self.line(epoch_header())
-            self._header_shown = True
+        """Print what trains from here on; the table of the stage begins with its first row."""
+        self.line("")
+        self.on_note(f"stage {index + 1} of {count}, {name}: {summary}")
+        self._header_shown = False
 
     def on_step(self, done: int, total: int, loss: float | None) -> None:
         """Move the bar."""
@@ -76,8 +76,16 @@ class Screen:
         self.progress.update(self._steps, completed=done, total=total)
 
     def on_epoch(self, row: EpochRow, history: History) -> None:
-        """Print the row."""
+        """Print the row, and before the first of a stage the heads of the columns."""
+        if not self._header_shown:
+            self._show_header()
         self.line(epoch_line(row))
+
+    def _show_header(self) -> None:
+        if not self._legend_shown:
+            self.line(EPOCH_LEGEND)
+        self.line(epoch_header())
+        self._legend_shown = self._header_shown = True
 
 
 @contextmanager

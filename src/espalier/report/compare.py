@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from espalier.errors import RunError
 from espalier.records import EpochRow, History
 from espalier.report import style
+from espalier.report.context import NOTHING_KNOWN, Context
 from espalier.report.names import shorten_middle
 from espalier.report.numbers import duration, plain
 from espalier.report.reading import (
@@ -41,6 +43,7 @@ class Contender:
     rows: tuple[EpochRow, ...]
     colour: str
     dashes: Any
+    baseline: float | None = None
 
     @property
     def best(self) -> EpochRow:
@@ -48,12 +51,15 @@ class Contender:
         return best_row(self.rows)
 
 
-def compare_runs(histories: Sequence[History], path: Path) -> Path:
+def compare_runs(
+    histories: Sequence[History], path: Path, contexts: Sequence[Context] = ()
+) -> Path:
     """Draw several runs side by side into a PNG file; one run alone is compared by its stages.
 
     Args:
         histories: At least one, each with at least one finished epoch; made for up to six.
         path: The file to write, whole.
+        contexts: What is known of each beside its epochs, or none.
 
     Raises:
         RunError: There is no run, or one of them has no finished epoch.
@@ -66,8 +72,12 @@ def compare_runs(histories: Sequence[History], path: Path) -> Path:
     for history in histories:
         require_rows(history)
     if len(histories) == 1:
-        return _compare_stages(histories[0], path)
-    lines = [_contender(i, h.name, h.rows) for i, h in enumerate(histories)]
+        return _compare_stages(histories[0], path, contexts[0] if contexts else NOTHING_KNOWN)
+    known = contexts or [NOTHING_KNOWN] * len(histories)
+    lines = [
+        _contender(i, history.name, history.rows, context)
+        for i, (history, context) in enumerate(zip(histories, known, strict=True))
+    ]
     figure, panels = _layout(len(lines))
     _title(figure, f"{len(lines)} runs side by side", "validation, one colour per run")
     _draw_scores(panels[0], panels[1], lines)
@@ -77,17 +87,23 @@ def compare_runs(histories: Sequence[History], path: Path) -> Path:
     for axes in panels:
         style.whole_numbers(axes, 1, max(last, 2), "epoch")
     heads = ("run", "macro-F1", "epoch", "accuracy", "final gap, points", "time", "epochs")
-    _table(figure, heads, lines, [_cells(row, "accuracy") for row in comparison_rows(histories)])
+    _table(
+        figure, heads, lines, [_cells(row, "accuracy") for row in comparison_rows(histories, known)]
+    )
     return style.save_picture(figure, path)
 
 
-def _contender(index: int, name: str, rows: tuple[EpochRow, ...]) -> Contender:
-    return Contender(name, rows, *style.series_look(index))
+def _contender(
+    index: int, name: str, rows: tuple[EpochRow, ...], context: Context = NOTHING_KNOWN
+) -> Contender:
+    baseline = context.baseline.macro_f1 if context.baseline else None
+    return Contender(name, rows, *style.series_look(index), baseline)
 
 
-def _compare_stages(history: History, path: Path) -> Path:
+def _compare_stages(history: History, path: Path, context: Context) -> Path:
     stages = stage_results(history)
     lines = [_contender(i, stage.name, stage.rows) for i, stage in enumerate(stages)]
+    lines[0] = dataclasses.replace(lines[0], baseline=_contender(0, "", (), context).baseline)
     figure, panels = _layout(len(lines))
     _title(figure, history.name or "run", "the stages of one run: what each gained, for what time")
     _draw_over_epochs(panels[0], "Macro-F1", "val_macro_f1", lines)
@@ -97,7 +113,9 @@ def _compare_stages(history: History, path: Path) -> Path:
     for axes in (panels[0], panels[2], panels[3]):
         style.whole_numbers(axes, history.rows[0].epoch, max(history.rows[-1].epoch, 2), "epoch")
     heads = ("stage", "macro-F1", "epoch", "gain", "final gap, points", "time", "epochs")
-    _table(figure, heads, lines, [_cells(row, "gain") for row in comparison_rows([history])])
+    _table(
+        figure, heads, lines, [_cells(row, "gain") for row in comparison_rows([history], [context])]
+    )
     return style.save_picture(figure, path)
 
 
@@ -140,8 +158,12 @@ def _draw_over_epochs(axes: Axes, title: str, key: str, lines: Sequence[Contende
         _plot(axes, line, [row.epoch for row in line.rows], drawn)
         best = max(line.rows, key=lambda row: _known(float(getattr(row, key))))
         style.ring(axes, best.epoch, float(getattr(best, key)), line.colour)
+    known = [line for line in lines if line.baseline is not None and key == "val_macro_f1"]
+    for line in known:
+        values.append(cast(float, line.baseline))
+        axes.axhline(values[-1], color=line.colour, ls=":", lw=1.4, zorder=1)
     style.score_limits(axes, values, room=0.04)
-    _note(axes, "ring: best epoch")
+    _note(axes, "ring: best epoch" + "; dotted: linear head alone" * bool(known))
 
 
 def _draw_scores(first: Axes, second: Axes, lines: Sequence[Contender]) -> None:

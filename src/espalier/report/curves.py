@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 
 from espalier.records import EpochRow, History
 from espalier.report import style
+from espalier.report.context import NOTHING_KNOWN, Baseline, Context
 from espalier.report.names import shorten, shorten_middle
 from espalier.report.reading import (
     GOOD_BELOW,
     SLIGHT_UP_TO,
     StageResult,
     gap_points,
+    gap_verdict,
     planned_epochs,
     require_rows,
     stage_results,
-    verdict,
 )
 from espalier.report.summary import write_summary
 
@@ -28,15 +29,19 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 1600, 1100
 PANEL_PIXELS = 560
+LINE_POINTS = 40
 
 
-def draw_curves(history: History, path: Path, *, note: str = "") -> Path:
+def draw_curves(
+    history: History, path: Path, *, note: str = "", context: Context = NOTHING_KNOWN
+) -> Path:
     """Draw losses, scores, learning rates, gap and a summary of one run into a PNG file.
 
     Args:
         history: A run with at least one finished epoch.
         path: The file to write, whole.
         note: A sentence under the title, instead of where the run stands.
+        context: What is known of the run beside its epochs, as ``context_of`` gives it.
 
     Raises:
         RunError: The history has no finished epoch.
@@ -47,16 +52,17 @@ def draw_curves(history: History, path: Path, *, note: str = "") -> Path:
     losses, scores, rates, gaps = _panels(figure)
     stages = stage_results(history)
     _draw_losses(losses, history)
-    _draw_scores(scores, history)
+    _draw_scores(scores, history, context.baseline)
     _draw_rates(rates, stages)
-    _draw_gaps(gaps, history)
+    _draw_gaps(gaps, history, context)
     for axes in (losses, scores, rates, gaps):
         style.whole_numbers(axes, history.rows[0].epoch, max(history.rows[-1].epoch, 2), "epoch")
         mark_stages(axes, stages, PANEL_PIXELS)
     _mark_lowest_loss(losses, history)
+    _mark_baseline(scores, history, context.baseline)
     _mark_best_scores(scores, history)
     _write_title(figure, history, note)
-    write_summary(figure, history, stages)
+    write_summary(figure, history, stages, context)
     return style.save_picture(figure, path)
 
 
@@ -96,13 +102,15 @@ def _draw_losses(axes: Axes, history: History) -> None:
     style.legend_above(axes, 3)
 
 
-def _draw_scores(axes: Axes, history: History) -> None:
+def _draw_scores(axes: Axes, history: History, baseline: Baseline | None) -> None:
     style.dress(axes, "Scores")
     _line(axes, history.rows, "probe_accuracy", style.PROBE, "train accuracy, clean")
     _line(axes, history.rows, "val_accuracy", style.VALIDATION, "val accuracy")
     _line(axes, history.rows, "val_macro_f1", style.SCORE, "val macro-F1")
     keys = ("probe_accuracy", "val_accuracy", "val_macro_f1")
-    style.score_limits(axes, [v for key in keys for v in history.column(key)], room=0.12)
+    values = [v for key in keys for v in history.column(key)]
+    values += [] if baseline is None else [baseline.macro_f1]
+    style.score_limits(axes, values, room=0.12)
     axes.set_ylabel("accuracy, macro-F1 (0 to 1)", fontsize=10, color=style.QUIET)
     style.legend_above(axes, 3)
 
@@ -146,10 +154,12 @@ def _mark_warmup(axes: Axes, stage: StageResult, label: str | None) -> None:
 def _mark_frozen(axes: Axes, stage: StageResult) -> None:
     if any(row.backbone_learning_rate > 0 for row in stage.rows):
         return
+    # A head that is solved for has no rate: nothing but these words says that it learned.
+    what = "head solved, backbone frozen" if stage.solved else "backbone frozen"
     axes.text(
         stage.last + 0.35,
         0.02,
-        "backbone frozen",
+        what,
         transform=axes.get_xaxis_transform(),
         ha="right",
         va="bottom",
@@ -159,7 +169,7 @@ def _mark_frozen(axes: Axes, stage: StageResult) -> None:
     )
 
 
-def _draw_gaps(axes: Axes, history: History) -> None:
+def _draw_gaps(axes: Axes, history: History, context: Context) -> None:
     style.dress(axes, "Train - validation gap")
     gaps = [gap_points(row) for row in history.rows]
     epochs = [row.epoch for row in history.rows]
@@ -176,18 +186,26 @@ def _draw_gaps(axes: Axes, history: History) -> None:
         _name_band(axes, name, (start + end) / 2 if name != "overfitting" else start + 0.02 * high)
     axes.axhline(0, color="#b6bcc4", lw=1)
     axes.plot(epochs, finite(gaps), "-", color=style.QUIET, lw=1.4)
-    colours = [style.VERDICT_COLOURS[verdict(gap)] for gap in gaps]
+    colours = [style.VERDICT_COLOURS[gap_verdict(row, context)] for row in history.rows]
     axes.scatter(epochs, finite(gaps), c=colours, s=34 if len(gaps) <= 30 else 14, zorder=5)
     axes.set_ylabel("points of accuracy, both on clean images", fontsize=10, color=style.QUIET)
     axes.text(
         1.0,
         1.032,
-        "augmentation and mixup cannot fake it",
+        _gap_note(context),
         transform=axes.transAxes,
         ha="right",
         fontsize=9.5,
         color=style.QUIET,
     )
+
+
+def _gap_note(context: Context) -> str:
+    if context.val_images == 0:
+        return "no validation images: this says nothing"
+    if context.has_few_images():
+        return f"{context.val_images} validation images: too few to be sure"
+    return "augmentation and mixup cannot fake it"
 
 
 def _name_band(axes: Axes, name: str, height: float) -> None:
@@ -260,6 +278,37 @@ def _mark_lowest_loss(axes: Axes, history: History) -> None:
 
 def _losses_finite(row: EpochRow) -> bool:
     return all(map(math.isfinite, (row.train_loss, row.probe_loss, row.val_loss)))
+
+
+def _mark_baseline(axes: Axes, history: History, baseline: Baseline | None) -> None:
+    """A dotted line at the baseline's macro-F1, named at the end that is farther from the curves.
+
+    The line has many points, so that other words keep away from it.
+    """
+    if baseline is None:
+        return
+    left, right = axes.get_xlim()
+    value = baseline.macro_f1
+    xs = [left + (right - left) * part / LINE_POINTS for part in range(LINE_POINTS + 1)]
+    axes.plot(xs, [value] * len(xs), ls=":", lw=1.8, color=style.INK, zorder=1.5)
+
+    def room(row: EpochRow) -> float:
+        near = (row.probe_accuracy, row.val_accuracy, row.val_macro_f1)
+        return min((abs(score - value) for score in near if math.isfinite(score)), default=1.0)
+
+    at_right = room(history.rows[-1]) >= room(history.rows[0])
+    axes.annotate(
+        f"linear head alone {value:.3f}",
+        (right if at_right else left, value),
+        xytext=(-4 if at_right else 4, 4),
+        textcoords="offset points",
+        ha="right" if at_right else "left",
+        va="bottom",
+        fontsize=9.5,
+        color=style.INK,
+        zorder=7,
+        bbox={"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.8},
+    )
 
 
 def _mark_best_scores(axes: Axes, history: History) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from espalier.errors import RunError
 from espalier.records import EpochRow, History
+from espalier.report.context import NOTHING_KNOWN, Context
 
 GOOD_BELOW = 5.0
 SLIGHT_UP_TO = 10.0
@@ -44,6 +45,12 @@ class StageResult:
         """Its last finished epoch."""
         return self.rows[-1].epoch
 
+    @property
+    def solved(self) -> bool:
+        """Whether its head was solved for: one epoch of one step, at no learning rate."""
+        only = self.rows[0]
+        return len(self.rows) == 1 and only.batches == 1 and only.learning_rate == 0
+
 
 def gap_points(row: EpochRow) -> float:
     """Clean-train probe accuracy minus validation accuracy, in points (hundredths)."""
@@ -57,6 +64,19 @@ def verdict(points: float) -> str:
     if points < GOOD_BELOW:
         return "good"
     return "slight" if points <= SLIGHT_UP_TO else "overfitting"
+
+
+def gap_verdict(row: EpochRow, context: Context = NOTHING_KNOWN) -> str:
+    """``verdict`` of an epoch's gap, where the gap says anything.
+
+    ``unknown`` without validation images, ``unsure`` with fewer than 50 of them, and ``chance`` for
+    a model that does no better than guessing: it has no gap, because it has learned nothing.
+    """
+    if context.val_images == 0:
+        return "unknown"
+    if context.at_chance(row):
+        return "chance"
+    return "unsure" if context.has_few_images() else verdict(gap_points(row))
 
 
 def best_row(rows: Sequence[EpochRow]) -> EpochRow:
@@ -108,29 +128,41 @@ def _best_before(results: Sequence[StageResult]) -> float:
     return best_row([result.best for result in results]).val_macro_f1
 
 
-def comparison_rows(histories: Sequence[History]) -> list[dict[str, Any]]:
+def comparison_rows(
+    histories: Sequence[History], contexts: Sequence[Context] = ()
+) -> list[dict[str, Any]]:
     """What each run reached, as plain values; of one run alone: each of its stages, with its gain.
 
     Scores are those of the best epoch, ``gap_points`` that of the last; None where unknown.
+    ``baseline`` is the macro-F1 of a linear head alone.
+
+    Args:
+        histories: At least one, each with at least one finished epoch.
+        contexts: One per history, or none.
     """
     for history in histories:
         require_rows(history)
+    known = contexts or [NOTHING_KNOWN] * len(histories)
     if len(histories) != 1:
-        return [{"run": history.name, **_reached(history.rows)} for history in histories]
+        return [
+            {"run": history.name, **_reached(history.rows, context)}
+            for history, context in zip(histories, known, strict=True)
+        ]
     return [
-        {"stage": stage.name, **_reached(stage.rows), "gain": _or_none(stage.gain)}
+        {"stage": stage.name, **_reached(stage.rows, known[0]), "gain": _or_none(stage.gain)}
         for stage in stage_results(histories[0])
     ]
 
 
-def _reached(rows: Sequence[EpochRow]) -> dict[str, Any]:
-    best, gap = best_row(rows), gap_points(rows[-1])
+def _reached(rows: Sequence[EpochRow], context: Context) -> dict[str, Any]:
+    best, last = best_row(rows), rows[-1]
     return {
         "macro_f1": _or_none(best.val_macro_f1),
         "best_epoch": best.epoch,
         "accuracy": _or_none(best.val_accuracy),
-        "gap_points": _or_none(gap),
-        "verdict": verdict(gap),
+        "gap_points": _or_none(gap_points(last)),
+        "verdict": gap_verdict(last, context),
+        "baseline": _or_none(None if context.baseline is None else context.baseline.macro_f1),
         "seconds": round(total_seconds(rows), 3),
         "epochs": len(rows),
     }

@@ -30,6 +30,8 @@ VERDICT_COLOURS = {
     "slight": "#b35900",
     "overfitting": "#c62828",
     "unknown": QUIET,
+    "unsure": QUIET,
+    "chance": QUIET,
 }
 BASE_FONT = "DejaVu Sans"
 FALLBACK_FONTS = (

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 
 from espalier.records import EpochRow, History
 from espalier.report import style
+from espalier.report.context import NOTHING_KNOWN, Baseline, Context
 from espalier.report.names import shorten
 from espalier.report.numbers import duration, plain
 from espalier.report.reading import (
     StageResult,
     best_row,
     gap_points,
+    gap_verdict,
     planned_epochs,
     total_seconds,
-    verdict,
 )
 
 if TYPE_CHECKING:
@@ -28,12 +29,19 @@ VERDICT_LINES = {
     "good": "good: below 5 points",
     "slight": "slight: 5 to 10 points",
     "overfitting": "overfitting: above 10 points",
-    "unknown": "unknown",
+    "unknown": "not known without validation",
+    "unsure": "few validation images: not sure",
+    "chance": "no better than guessing yet",
 }
 Lines = list[tuple[str, float, str]]
 
 
-def write_summary(figure: Figure, history: History, stages: Sequence[StageResult]) -> None:
+def write_summary(
+    figure: Figure,
+    history: History,
+    stages: Sequence[StageResult],
+    context: Context = NOTHING_KNOWN,
+) -> None:
     """Draw the box at the right of the figure: best, now, gap, stages, time, facts."""
     from matplotlib.patches import FancyBboxPatch
 
@@ -48,7 +56,7 @@ def write_summary(figure: Figure, history: History, stages: Sequence[StageResult
     )
     figure.add_artist(box)
     height = 0.868 - 0.022
-    for heading, lines in summary_blocks(history, stages):
+    for heading, lines in summary_blocks(history, stages, context):
         if not lines:
             continue
         height = _write_block(figure, height, heading, lines)
@@ -73,7 +81,9 @@ def _write_block(
     return height - 0.02
 
 
-def summary_blocks(history: History, stages: Sequence[StageResult]) -> list[tuple[str, Lines]]:
+def summary_blocks(
+    history: History, stages: Sequence[StageResult], context: Context = NOTHING_KNOWN
+) -> list[tuple[str, Lines]]:
     """Headings of the summary box, each with its lines as (text, font size, colour)."""
     rows, best = history.rows, best_row(history.rows)
     seconds = total_seconds(rows)
@@ -84,10 +94,11 @@ def summary_blocks(history: History, stages: Sequence[StageResult]) -> list[tupl
     return [
         (
             "best validation macro-F1",
-            _lines([plain(best.val_macro_f1)], 24, style.SCORE) + _lines(where),
+            _lines([plain(best.val_macro_f1)], 24, style.SCORE)
+            + _lines(where + _baseline_lines(best, context.baseline)),
         ),
         ("now", _lines(_now_lines(history, len(stages)))),
-        ("gap, last epoch", _gap_lines(rows[-1], best)),
+        ("gap, last epoch", _gap_lines(rows[-1], best, context)),
         ("stages, best macro-F1", _lines([_stage_line(stage) for stage in stages[-MOST_STAGES:]])),
         ("time", _lines([duration(seconds), f"{duration(seconds / len(rows))} per epoch"])),
         ("run", _lines(_fact_lines(history))),
@@ -110,12 +121,19 @@ def _now_lines(history: History, begun: int) -> list[str]:
     ]
 
 
-def _gap_lines(last: EpochRow, best: EpochRow) -> Lines:
-    gap = gap_points(last)
-    colour = style.VERDICT_COLOURS[verdict(gap)]
+def _baseline_lines(best: EpochRow, baseline: Baseline | None) -> list[str]:
+    if baseline is None:
+        return []
+    gain = best.val_macro_f1 - baseline.macro_f1
+    return [f"head alone {plain(baseline.macro_f1)} ({plain(gain, '+.3f')})"]
+
+
+def _gap_lines(last: EpochRow, best: EpochRow, context: Context) -> Lines:
+    gap, word = gap_points(last), gap_verdict(last, context)
+    colour = style.VERDICT_COLOURS[word]
     return (
         _lines([f"{plain(gap, '+.1f')} points"], 15, colour)
-        + _lines([VERDICT_LINES[verdict(gap)]], 11, colour)
+        + _lines([VERDICT_LINES[word]], 11, colour)
         + _lines([f"at the best epoch {plain(gap_points(best), '+.1f')}"])
     )
 

@@ -13,10 +13,13 @@ from rich.cells import cell_len
 
 from espalier.metrics import ClassScore
 from espalier.records import SPLITS, Catalog, EpochRow, Score, counts_line
+from espalier.report.context import Baseline, read_baseline
 from espalier.report.names import shorten
 from espalier.report.numbers import clock, duration, millions, plain, rate_text, score_text, size
+from espalier.report.paragraphs import wrapped
 from espalier.report.reading import gap_points
 from espalier.report.tables import table
+from espalier.report.worth import Judged, adopted_lines, gain_text
 from espalier.runs import RunDir
 
 MOST_UNREADABLE = 5
@@ -40,26 +43,6 @@ EPOCH_COLUMNS = (
     ("time", 6),
 )
 EPOCH_LEGEND = "gap: accuracy on clean training images - validation, in points; *: best so far"
-
-
-class Judged(Protocol):
-    """Scores of one split, as ``evaluate`` gives them."""
-
-    @property
-    def split(self) -> str:
-        """What was judged."""
-
-    @property
-    def images(self) -> int:
-        """How many."""
-
-    @property
-    def scores(self) -> Mapping[str, Score]:
-        """By name of the metric."""
-
-    @property
-    def per_class(self) -> Sequence[ClassScore]:
-        """In the order of the mapping."""
 
 
 class ModelRow(Protocol):
@@ -119,11 +102,19 @@ class StagePlan(Protocol):
 
     @property
     def lr(self) -> float:
-        """Peak rate of the head."""
+        """Peak rate of the head; 0 where it is solved for."""
 
     @property
     def backbone_lr(self) -> float:
         """Peak rate of the backbone; 0 while frozen."""
+
+    @property
+    def inputs(self) -> str:
+        """What it trains on, and why."""
+
+    @property
+    def may_stop_early(self) -> bool:
+        """Whether early stopping can end it before its last epoch."""
 
     @property
     def seconds(self) -> float:
@@ -212,24 +203,23 @@ def per_class_table(scores: Sequence[ClassScore]) -> str:
 def comparison_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """``comparison_rows`` as a table: a line per run, or per stage with its gain."""
     what = "stage" if rows and "stage" in rows[0] else "run"
-    heads = [what, "macro-F1", "at epoch", "accuracy", "final gap", "time", "epochs"]
-    lines = [
-        [
-            str(row[what]),
-            plain(row["macro_f1"]),
-            str(row["best_epoch"]),
-            plain(row["accuracy"]),
-            f"{plain(row['gap_points'], '+.1f')} {row['verdict']}",
-            clock(row["seconds"]),
-            str(row["epochs"]),
-        ]
-        for row in rows
+    columns = [
+        (what, [str(row[what]) for row in rows]),
+        ("macro-F1", [plain(row["macro_f1"]) for row in rows]),
+        ("at epoch", [str(row["best_epoch"]) for row in rows]),
+        ("accuracy", [plain(row["accuracy"]) for row in rows]),
+        ("final gap", [f"{plain(row['gap_points'], '+.1f')} {row['verdict']}" for row in rows]),
+        ("time", [clock(row["seconds"]) for row in rows]),
+        ("epochs", [str(row["epochs"]) for row in rows]),
     ]
     if what == "stage":
-        heads.insert(2, "gain")
-        for line, row in zip(lines, rows, strict=True):
-            line.insert(2, plain(row["gain"], "+.3f"))
-    return table(heads, lines)
+        columns.insert(2, ("gain", [plain(row["gain"], "+.3f") for row in rows]))
+    elif any(row.get("baseline") is not None for row in rows):
+        columns.insert(2, ("head alone", [plain(row.get("baseline")) for row in rows]))
+    return table(
+        [head for head, _ in columns],
+        list(zip(*(cells for _, cells in columns), strict=True)),
+    )
 
 
 def plan_table(stages: Sequence[StagePlan]) -> str:
@@ -249,6 +239,13 @@ def plan_table(stages: Sequence[StagePlan]) -> str:
     ]
     heads = ["stage", "epochs", "steps", "pixels", "trains", "head lr", "backbone", "time"]
     return table(heads, rows)
+
+
+def plan_notes(stages: Sequence[StagePlan]) -> list[str]:
+    """What each stage trains on, and which of them early stopping may shorten."""
+    lines = [line for stage in stages for line in wrapped(f"{stage.name}: {stage.inputs}")]
+    named = ", ".join(stage.name for stage in stages if stage.may_stop_early)
+    return lines + ([f"early stopping may shorten: {named}"] if named else [])
 
 
 def split_table(catalog: Catalog) -> str:
@@ -304,9 +301,11 @@ def predictions_table(rows: Sequence[Mapping[str, Any]]) -> str:
 def closing_lines(
     run: RunDir, val: Judged | None, test: Judged | None, ended: str, seconds: float
 ) -> list[str]:
-    """The last words of a run: scores, worst classes, where things are, what to type next."""
+    """Scores, their gain over the baseline, worst classes, where things are, what to type next."""
+    baseline = read_baseline(run.baseline_file)
     return [
-        *verdict_lines(val, test, ended, seconds),
+        *verdict_lines(val, test, ended, seconds, baseline),
+        *adopted_lines(run, test),
         "",
         *place_lines(run),
         "",
@@ -316,14 +315,22 @@ def closing_lines(
     ]
 
 
-def verdict_lines(val: Judged | None, test: Judged | None, ended: str, seconds: float) -> list[str]:
+def verdict_lines(
+    val: Judged | None,
+    test: Judged | None,
+    ended: str,
+    seconds: float,
+    baseline: Baseline | None = None,
+) -> list[str]:
     """Why and after how long it ended, the scores, and the worst classes."""
     judged = [split for split in (val, test) if split is not None]
     lines = ["", f"{ended or 'finished'}, {duration(seconds)} in all"]
     if judged:
         named = {f"{j.split} ({j.images:,})": j.scores for j in judged}
         lines += ["", *scores_table(named).splitlines()]
-        lines += ["", *_worst_lines(judged[-1])]
+        lines += ["", *_worst_lines(judged[-1], baseline)]
+        if baseline is not None:
+            lines += ["", *wrapped(gain_text(judged[-1], baseline))]
     return lines
 
 
@@ -335,9 +342,11 @@ def place_lines(run: RunDir) -> list[str]:
     return lines
 
 
-def _worst_lines(judged: Judged) -> list[str]:
+def _worst_lines(judged: Judged, baseline: Baseline | None) -> list[str]:
     known = [score for score in worst_first(judged.per_class) if score.support]
+    before = {} if baseline is None else baseline.per_class
     return [f"worst classes by F1, {judged.split}:"] + [
-        f"  {score.f1:.3f}  {shorten(score.name, 48)} (images: {score.support:,})"
+        f"  {score.f1:.3f}  {shorten(score.name, 36)} (images: {score.support:,}"
+        + (f"; head alone {before[score.name]:.3f})" if score.name in before else ")")
         for score in known[:WORST_CLASSES]
     ]

@@ -38,7 +38,7 @@ def judge_epoch(job: Job, session: Session, state: State) -> EpochRow:
         stage_index=state.stage_index,
         epoch=state.epoch,
         step=state.step,
-        learning_rate=group_rate(session, head=True),
+        learning_rate=0.0 if session.stage.solve else group_rate(session, head=True),
         backbone_learning_rate=group_rate(session, head=False),
         train_loss=float(totals.loss) / max(1, totals.images),
         train_accuracy=float(totals.correct) / max(1, totals.images),
