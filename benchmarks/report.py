@@ -47,6 +47,8 @@ def render(found: dict[str, dict[str, Any]]) -> str:
         "throughput": throughput,
         "keeping": keeping,
         "convergence": convergence,
+        "ingest": ingest,
+        "plan": plan,
     }
     written = [section(found[part]) for part, section in sections.items() if part in found]
     return "\n".join([OPENING, *(written or ["Nothing has been measured yet.\n"])])
@@ -161,6 +163,78 @@ def convergence(record: dict[str, Any]) -> str:
             "",
             footer(record),
         ]
+    )
+
+
+def ingest(record: dict[str, Any]) -> str:
+    ways = ("pillow", "ingest", "read")
+    rows = [
+        [
+            f"{case['photographs']}, {case['kilobytes']:.0f} kB",
+            case["resolution"],
+            *(values(case["images_per_second"][way], ",.1f") for way in ways),
+            values(case["ratio"], ".1f"),
+            values(case["cpu_ratio"], ".1f"),
+        ]
+        for case in record["results"]["cases"]
+    ]
+    head = ["photographs", "for", *(f"{way} img/s" for way in ways), "ratio", "CPU ratio"]
+    return "\n".join(
+        [
+            "## Taking in phone-size photographs",
+            "",
+            "JPEG files of 2560 x 1920: Pillow decodes and resizes them whole; ingest looks at a",
+            "file, hashes it, decodes it at a reduced size and puts it into the store; read takes",
+            f"it out again. Target: at least {record['results']['target']} x Pillow.",
+            "",
+            table(head, rows),
+            "",
+            where(record),
+            "",
+        ]
+    )
+
+
+def plan(record: dict[str, Any]) -> str:
+    results = record["results"]
+    rows = [
+        [
+            model["model"],
+            model["best"],
+            " or ".join(sorted({probe["chosen"] for probe in model["probes"]})),
+            f"{model['ratio']:.3f}",
+            f"{model['probe_cpu_seconds']:.1f}",
+        ]
+        for model in results["models"]
+    ]
+    worst = min(model["ratio"] for model in results["models"])
+    head = ["model", "best of the grid", "chosen", "worst ratio", "CPU-seconds of the probe"]
+    return "\n".join(
+        [
+            "## The chosen way to compute, against the best",
+            "",
+            "Precision, memory layout and grouped convolutions in fp32: what a short probe",
+            "chooses, against the fastest of all combinations, timed for longer.",
+            "",
+            table(head, rows),
+            "",
+            f"**{worst:.3f}** ({judged(worst >= results['target'])} target of at least "
+            f"{results['target']}).",
+            "",
+            where(record),
+            "",
+        ]
+    )
+
+
+def where(record: dict[str, Any]) -> str:
+    """Machine, versions and command of a record without a data set."""
+    machine, load = record["hardware"], record["load_average"]
+    return (
+        f"{machine['name']}, {machine['cores']} cores, "
+        f"load {load['before'][0]:g} to {load['after'][0]:g}; "
+        f"espalier {record['versions']['espalier']} at {record['commit']}, "
+        f"{record['date'][:10]}, {record['took_seconds']} s. `{record['command']}`"
     )
 
 

@@ -42,7 +42,7 @@ UNEQUAL = 10.0
 PENALTY = 1e-3
 
 
-def adjust_logits(job: Job, val: Predictions) -> Adjustment | None:
+def adjust_logits(job: Job, val: Predictions) -> bool:
     """Choose an adjustment on validation, say it, and put it into the checkpoint if it gains.
 
     Args:
@@ -50,11 +50,11 @@ def adjust_logits(job: Job, val: Predictions) -> Adjustment | None:
         val: What these say of the validation images.
 
     Returns:
-        The choice; None where the recipe wants none, or no best weights were kept.
+        Whether one was adopted: predictions are other ones from here on.
     """
     wanted = job.recipe.adjustment.method
     if wanted == "none" or not job.run.best.exists():
-        return None
+        return False
     head = refitted_head(job) if wants_refit(job, wanted) else None
     candidates = [] if head is None else [refit_candidate(REFIT, refitted_logits(job, head))]
     found = choose_adjustment(
@@ -70,7 +70,7 @@ def adjust_logits(job: Job, val: Predictions) -> Adjustment | None:
     files.write_text(job.run.adjustment_file, json.dumps(record, indent=2) + "\n")
     if found.method != "none":
         keep_adjustment(job, found, head if found.method == REFIT else None)
-    return found
+    return found.method != "none"
 
 
 def wants_refit(job: Job, wanted: str) -> bool:

@@ -267,15 +267,17 @@ def judge(job: Job) -> dict[str, Evaluation]:
     Between the two, what may help rare classes is chosen on validation: the scores of validation
     are those before it, because it was fitted to them.
     """
+    device = str(job.fabric.device)
+    predictor = Predictor(job.run, device)
     found: dict[str, Evaluation] = {}
     for split in ("val", "test"):
         samples = job.catalog.in_split(split)
         if samples:
-            predictions = Predictor(job.run, str(job.fabric.device)).predict(samples)
+            predictions = predictor.predict(samples)
             write_predictions(job.run.predictions(split), predictions)
             found[split] = evaluate_predictions(predictions, split)
-            if split == "val":
-                adjust_logits(job, predictions)
+            if split == "val" and adjust_logits(job, predictions):
+                predictor = Predictor(job.run, device)
     if found:
         shown = found.get("test") or found["val"]
         draw_confusion(

@@ -34,7 +34,8 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def recipe_for(uneven, tmp_path, *given, keep="memory", views=2, stages=TOP):
-    values = (LIGHT, f"features.keep={keep}", f"features.views={views}", *given)
+    kept = () if keep == "off" else (f"features.views={views}",)
+    values = (LIGHT, f"features.keep={keep}", *kept, *given)
     return small_recipe(uneven, tmp_path, *values, stages=stages)
 
 
