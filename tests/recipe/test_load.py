@@ -360,7 +360,7 @@ def test_a_contradiction_says_what_would_hold() -> None:
         "data.store=off",
         "augment.cutmix=1",
         "schedule.warmup_epochs=1",
-        "schedule.min_lr=5e-4",
+        "schedule.min_lr=4e-4",
         "stages.head.penalty=0.1",
         "stages.head.solve=false stages.head.epochs=3 stages.head.lr=1e-2",
         "imgsz=160 stages.most.imgsz_from=96",
