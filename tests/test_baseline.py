@@ -111,3 +111,19 @@ def test_a_head_that_is_adopted_replaces_the_head_in_predictions(uneven, tmp_pat
     head = Predictor(run).model.head.state_dict()
     assert all(torch.equal(held["adjustment"]["head"][k], v) for k, v in head.items())
     assert not torch.equal(head["logits.weight"], held["model"]["head.logits.weight"])
+
+
+def test_a_run_that_goes_on_is_judged_anew_from_plain_logits(uneven, tmp_path, monkeypatch):
+    real, seen = adjusting.choose_adjustment, []
+
+    def adopt(logits, labels, counts, **given):
+        seen.append(logits)
+        found = real(logits, labels, counts, **given)
+        return dataclasses.replace(found, method="class bias", bias=np.array([50.0, 0.0, 0.0]))
+
+    monkeypatch.setattr(adjusting, "choose_adjustment", adopt)
+    run = run_with(uneven, tmp_path, "adjustment.method=auto").run
+    pipeline.resume(run, run.recipe(), epochs=3)
+    assert len(seen) == 2
+    assert np.abs(seen[1]).max() < 50
+    assert torch.load(run.best, weights_only=True)["adjustment"]["bias"] == [50.0, 0.0, 0.0]

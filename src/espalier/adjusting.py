@@ -24,6 +24,7 @@ from espalier.models.checkpoints import load_checkpoint, save_checkpoint
 from espalier.models.inference import judging_batch
 from espalier.records import Predictions, Sample
 from espalier.report.worth import adjustment_text
+from espalier.runs import RunDir
 from espalier.train.features import KeptFeatures
 from espalier.train.job import Job
 from espalier.train.keep import carry_best_weights
@@ -115,6 +116,15 @@ def tuned_features(job: Job, samples: Sequence[Sample]) -> KeptFeatures:
     live = build_loader(job, samples, "val", imgsz, judging_batch(imgsz))
     # Nobody else trains to these weights: on disk they would only take the room of others.
     return keep_backbone(job, pause=lambda: None, on_disk=False)(live, 0)
+
+
+def drop_adjustment(run: RunDir) -> None:
+    """Take an earlier choice back, because the run goes on and is judged anew from plain logits."""
+    if run.best.exists():
+        checkpoint = load_checkpoint(run.best)
+        checkpoint.pop("notes")
+        if checkpoint.pop("adjustment", None) is not None:
+            save_checkpoint(run.best, checkpoint)
 
 
 def keep_adjustment(job: Job, found: Adjustment, head: nn.Module | None) -> None:

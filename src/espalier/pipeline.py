@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from espalier import environment, files, runs
-from espalier.adjusting import adjust_logits
+from espalier.adjusting import adjust_logits, drop_adjustment
 from espalier.baseline import instant_baseline
 from espalier.data.balance import (
     class_weights,
@@ -322,6 +322,7 @@ def resume(
         prepared = Prepared(recipe, catalog, machine, store)
         job = make_job(prepared, run, rebuild_model(checkpoint), watch)
         rewind_logs(run, state)
+        drop_adjustment(run)
         files.write_text(run.recipe_file, dump_yaml(recipe))
         environment.add_command(run)
         watch.on_note(f"resumed at step {state.step} (epoch {state.epoch + 1})")
