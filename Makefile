@@ -10,7 +10,7 @@ BIN := .venv/bin
 STAMP := .venv/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test test-slow check fix docs bench bench-speed clean
+.PHONY: help setup demo test test-slow check fix docs bench bench-speed bench-audit bench-faults clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -50,10 +50,11 @@ fix: $(STAMP) ## Format, and repair what ruff can repair
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(STAMP) ## Write the generated pages again: command line, recipes, tree, frozen options
+docs: $(STAMP) ## Write the generated pages again: commands, recipes, rules, tree, frozen options
 	$(BIN)/python -m espalier.cli.reference > docs/cli.md
 	$(BIN)/python -m espalier.cli.reference --options > tests/contracts/cli_options.txt
 	$(BIN)/python -m espalier.recipe.reference > docs/guide/recipes.md
+	$(BIN)/python -m espalier.cli.rule_pages docs/rules
 	$(BIN)/python docs/tree.py
 
 bench: $(STAMP) ## Measure speed, memory and the cost of keeping records (about an hour)
@@ -63,6 +64,14 @@ bench: $(STAMP) ## Measure speed, memory and the cost of keeping records (about 
 
 bench-speed: $(STAMP) ## Compare with fastai, timm and a plain loop (hours; builds their environments)
 	$(BIN)/python -m benchmarks.speed $(ARGS)
+
+# One thread: figures of CPU-seconds are those of one core.
+bench-audit: export OMP_NUM_THREADS := 1
+bench-audit: $(STAMP) ## Plant problems among photographs and count what the audit finds (ten minutes)
+	$(BIN)/python -m benchmarks.audit $(ARGS)
+
+bench-faults: $(STAMP) ## Put faults into runs and count how often the doctor is right (about an hour)
+	$(BIN)/python -m benchmarks.faults --repair --times $(ARGS)
 
 clean: ## Remove .venv, caches and build output; runs/, demo/ and data stay
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -2,6 +2,8 @@
 
 Vital signs are timed by measuring every other step and comparing it with its two neighbours: a
 step of some hundred milliseconds varies by more than they cost, and neighbours share the load.
+Those of an epoch (training mode, drift, quantiles, their lines) and of the beginning of a stage
+(facts, data, dead units) are timed by themselves.
 """
 
 from __future__ import annotations
@@ -16,17 +18,21 @@ from benchmarks.measure import Timing, by_clock, middle_half, short, spread, tim
 from benchmarks.settings import Settings, open_stage, planned
 from benchmarks.throughput import synthetic
 from espalier import runs
-from espalier.records import EpochRow, History
+from espalier.models.stages import model_parts
+from espalier.records import EpochRow, History, Predictions
 from espalier.report.curves import draw_curves
 from espalier.train.interrupts import Interrupts
 from espalier.train.job import Job
 from espalier.train.judge import predict
 from espalier.train.keep import save_last
 from espalier.train.loop import train_epoch
+from espalier.train.record import begin_stage
 from espalier.train.session import Session
 from espalier.train.state import State
-from espalier.train.vitals import Vitals
+from espalier.train.vitals import FirstKept, epoch_signs
 from espalier.train.watch import Unwatched
+from espalier.vitals.activity import ActivityWatch, FirstBatchWatched
+from espalier.vitals.steps import StepGauge
 
 CLOCKS = ("wall", "cpu")
 
@@ -69,7 +75,9 @@ def measure_stage(
     settings: Settings, job: Job, clock: StepClock, session: Session, state: State
 ) -> dict[str, Any]:
     """Cost of one measured step, and of the parts of an epoch beside training."""
+    started = timed(lambda: begin_stage(job, session, state))
     plain, extra = alternate_steps(settings, job, clock, session, state)
+    val = predict(job, session, session.val)
 
     def repeated(work: Callable[[], object]) -> dict[str, Any]:
         # The first time also makes what is kept from then on.
@@ -80,16 +88,35 @@ def measure_stage(
         "step": by_clock(plain, middle_half),
         "measured_step_extra": by_clock(extra, middle_half),
         "val": repeated(lambda: predict(job, session, session.val)),
-        "probe": repeated(lambda: predict(job, session, session.probe)),
+        "probe": repeated(lambda: watched_probe(job, session)),
+        "signs": repeated(signs_of(job, session, state, val)),
+        "begin": {"wall": short(started.wall), "cpu": short(started.cpu)},
         "checkpoint": repeated(lambda: save_last(job, session, state)),
     }
+
+
+def watched_probe(job: Job, session: Session) -> tuple[Predictions, ActivityWatch, FirstKept]:
+    """The clean-train probe as an epoch measures it, dead units included."""
+    watch, kept = ActivityWatch(session.judged, model_parts(job.model)), FirstKept(session.probe)
+    watched = replace(session, judged=FirstBatchWatched(session.judged, watch))
+    return predict(job, watched, kept), watch, kept
+
+
+def signs_of(job: Job, session: Session, state: State, val: Predictions) -> Callable[[], object]:
+    """What measures the signs of an epoch beside the probe itself."""
+    probe, watch, kept = watched_probe(job, session)
+    return lambda: epoch_signs(
+        job, session, state, probe=probe, val=val, watch=watch, first=kept.first
+    )
 
 
 def alternate_steps(
     settings: Settings, job: Job, clock: StepClock, session: Session, state: State
 ) -> tuple[list[Timing], list[Timing]]:
     """Unmeasured steps, and how much longer each measured one takes than its neighbours."""
-    every_other = replace(session, train=synthetic(session), vitals=Vitals(session.vitals.parts, 2))
+    every_other = replace(
+        session, train=synthetic(session), vitals=StepGauge(session.vitals.parts, 2)
+    )
     plain: list[Timing] = []
     extra: list[Timing] = []
     left = settings.steps
@@ -193,7 +220,9 @@ def epoch_by(
     step = costs["step"][clock]["median"]
     # Noise can make nothing look like less than nothing.
     extra = max(0.0, costs["measured_step_extra"][clock]["median"])
+    rest_of_signs = costs["signs"][clock]["median"] + costs["begin"][clock] / session.stage.epochs
     vitals, drawing = extra * due / session.stage.epochs, curves[clock]["median"]
+    vitals += rest_of_signs
     probe = costs["probe"][clock]["median"]
     rest = costs["val"][clock]["median"] + costs["checkpoint"][clock]["median"]
     epoch = step * session.steps_per_epoch + rest + probe + vitals + drawing

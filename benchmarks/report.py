@@ -23,6 +23,10 @@ Written by `python -m benchmarks.report` from `results/`; do not edit.
 nothing else run meanwhile; the load average in each file shows whether that was so. Times are on
 the clock unless they are called CPU-seconds; a figure is the median of the repeats, with the
 smallest and the largest in brackets.
+
+Apart: [speed against others](results/speed.md) (`make bench-speed`), what the audit finds of
+planted problems ([audit](results/audit.md), `make bench-audit`), and how often the doctor is right
+([faults](results/faults.md), `make bench-faults`).
 """
 
 
@@ -110,7 +114,8 @@ def keeping(record: dict[str, Any]) -> str:
             "",
             "One measured step: what the vital signs in `steps.jsonl` add to it (median and",
             "middle half), and as a share of that step, which is what the first 20 steps pay.",
-            "Then shares of the epoch: vital signs as sampled, redrawing `curves.png`, and the",
+            "Then shares of the epoch: vital signs of steps as sampled, of epochs, and of the",
+            "beginning of the stage; redrawing `curves.png`; and the",
             f"clean-train probe of {results['stages'][0]['probe_images']} images. Shares are of",
             "the time on the clock / of the CPU-seconds.",
             "",

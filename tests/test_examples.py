@@ -36,5 +36,6 @@ def test_python_api_ends_with_a_message_on_bad_input(python_api: dict[str, Any])
 
 
 def test_every_example_is_tested() -> None:
+    # own_loop.py, lightning_callback.py and huggingface_callback.py: tests/test_own_loop.py
     source = Path(__file__).read_text(encoding="utf-8")
     assert not [path.name for path in EXAMPLES.glob("*.py") if path.name not in source]

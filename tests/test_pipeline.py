@@ -1,7 +1,10 @@
 import dataclasses
+import itertools
 import json
 import shutil
+import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +14,9 @@ from espalier import pipeline, planning, usage
 from espalier.data.balance import read_class_weights
 from espalier.data.catalog import read_catalog
 from espalier.data.synthetic.tiny import write_tiny
-from espalier.errors import DataError, EspalierError
+from espalier.errors import DataError, DiskError, EspalierError, TrainingInterrupted
 from espalier.recipe.load import change_recipe, load_recipe
+from espalier.records import History
 from espalier.train import judge
 from espalier.train.interrupts import Interrupts
 from espalier.train.loop import open_session
@@ -78,13 +82,10 @@ def test_the_best_epoch_is_that_of_the_figure_that_is_monitored(
         {"macro_f1": f1, "accuracy": accuracy, "loss": loss}
         for f1, accuracy, loss in ((0.5, 0.9, 0.8), (0.7, 0.6, 0.7), (0.6, 0.5, 0.3), (0, 0, 9))
     )
+    of_probe = {"loss": 1.0, "accuracy": 0.5}
+    turns = itertools.cycle((False, True))  # the probe is summed up first, then validation
     monkeypatch.setattr(
-        judge,
-        "predict",
-        lambda job, session, loader: next(figures) if loader is session.val else {},
-    )
-    monkeypatch.setattr(
-        judge.metrics, "summary", lambda found: found or {"loss": 1.0, "accuracy": 0.5}
+        judge.metrics, "summary", lambda _: next(figures) if next(turns) else of_probe
     )
     recipe = small_recipe(uneven, tmp_path, f"checkpointing.monitor={monitor}")
     result = pipeline.train(recipe)
@@ -176,6 +177,142 @@ def test_no_photographs_is_an_error_with_two_ways_on():
     recipe = load_recipe(preset="baseline")
     with pytest.raises(EspalierError, match="no photographs were named"):
         pipeline.prepare(recipe)
+
+
+# --- the picture that is redrawn
+
+
+class Clock:
+    """Time that passes only where it is told to, and pictures that take some of it."""
+
+    def __init__(self, monkeypatch, drawing=0.4):
+        self.now = 100.0
+        self.drawn = []
+        self.drawing = drawing
+        monkeypatch.setattr(pipeline, "draw_curves", self.draw)
+        monkeypatch.setattr(pipeline, "context_of", lambda run: SimpleNamespace())
+        monkeypatch.setattr(pipeline, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+    def draw(self, history, path, context):
+        self.now += self.drawing
+        self.drawn.append(len(history.rows))
+
+    def train(self, curves, stages, seconds):
+        """Stages of so many epochs, all as long."""
+        for index, epochs in enumerate(stages):
+            curves.on_stage("stage", index, len(stages), "")
+            for _ in range(epochs):
+                self.now += seconds
+                done = len(getattr(self, "rows", [])) + 1
+                self.rows = [SimpleNamespace(stage_index=index)] * done
+                curves.on_epoch(self.rows[-1], History(tuple(self.rows), (), "run", {}))
+        curves.finish()
+
+
+@pytest.mark.parametrize(("drawing", "seconds"), [(0.4, 8.1), (0.1, 2.1), (2.0, 10.1)])
+def test_curves_of_long_epochs_are_drawn_after_each(monkeypatch, drawing, seconds):
+    clock = Clock(monkeypatch, drawing)
+    clock.train(pipeline.CurvesWatch(pipeline.RunDir(Path("run"))), (20,), seconds)
+    assert clock.drawn == list(range(1, 21))
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.3, 1.0, 5.0])
+def test_drawing_curves_takes_little_of_the_time_of_short_epochs(monkeypatch, seconds):
+    clock = Clock(monkeypatch)
+    clock.train(pipeline.CurvesWatch(pipeline.RunDir(Path("run"))), (400,), seconds)
+    spent = clock.drawing * (len(clock.drawn) - 2)
+    assert spent <= 0.05 * (clock.now - 100.0)
+    assert (clock.drawn[0], clock.drawn[-1]) == (1, 400)
+    assert len(clock.drawn) == len(set(clock.drawn))
+
+
+def test_curves_show_the_end_of_each_stage_and_its_first_epoch(monkeypatch):
+    clock = Clock(monkeypatch)
+    clock.train(pipeline.CurvesWatch(pipeline.RunDir(Path("run"))), (1, 5, 4), 0.1)
+    assert clock.drawn == [1, 2, 6, 7, 10]
+
+
+def drawn_by(monkeypatch):
+    """Epochs in each picture that is drawn."""
+    found = []
+    monkeypatch.setattr(
+        pipeline, "draw_curves", lambda history, path, context: found.append(len(history.rows))
+    )
+    # Any drawing is too dear for epochs as short as these.
+    monkeypatch.setattr(pipeline, "DRAWING_SHARE", 1e-9)
+    return found
+
+
+SIX = "stages=[{name: all, train: all, epochs: 6, lr: 5e-3}]"
+
+
+def test_a_run_that_ends_well_shows_all_its_epochs(uneven, tmp_path, monkeypatch):
+    found = drawn_by(monkeypatch)
+    pipeline.train(small_recipe(uneven, tmp_path, "logging.curves=true", stages=SIX))
+    assert found == [1, 6]
+
+
+@pytest.mark.parametrize(
+    "error", [TrainingInterrupted("stopped"), ZeroDivisionError(), KeyboardInterrupt()]
+)
+def test_however_a_run_ends_its_picture_shows_what_is_finished(
+    uneven, tmp_path, monkeypatch, error
+):
+    found = drawn_by(monkeypatch)
+    stop = Stopping(4, error)
+    recipe = small_recipe(uneven, tmp_path, "logging.curves=true", stages=SIX)
+    with pytest.raises(type(error)):
+        pipeline.train(recipe, watch=stop)
+    assert found == [1, 4]
+
+
+class Stopping(Seen):
+    def __init__(self, epoch, error):
+        super().__init__()
+        self.epoch, self.error = epoch, error
+
+    def on_step(self, done, total, loss):
+        if len(self.rows) == self.epoch:
+            raise self.error
+
+
+def test_an_error_is_not_hidden_by_a_picture_that_cannot_be_written(uneven, tmp_path, monkeypatch):
+    found = drawn_by(monkeypatch)
+
+    def full(history, path, context):
+        if found:
+            raise DiskError("the disk is full")
+        found.append(len(history.rows))
+
+    monkeypatch.setattr(pipeline, "draw_curves", full)
+    recipe = small_recipe(uneven, tmp_path, "logging.curves=true", stages=SIX)
+    with pytest.raises(ZeroDivisionError):
+        pipeline.train(recipe, watch=Stopping(3, ZeroDivisionError()))
+    with pytest.raises(DiskError):
+        pipeline.train(recipe)
+
+
+def test_a_resumed_run_shows_at_once_what_a_killed_one_had_not_drawn(uneven, tmp_path, monkeypatch):
+    recipe = small_recipe(uneven, tmp_path, "logging.curves=true", stages=SIX)
+    found = drawn_by(monkeypatch)
+    with pytest.raises(ZeroDivisionError):
+        pipeline.train(recipe, watch=Stopping(3, ZeroDivisionError()))
+    found.clear()
+
+    class Interrupted(Seen):
+        def on_step(self, done, total, loss):
+            signal.raise_signal(signal.SIGINT)
+
+    run = tmp_path / "run"
+    with pytest.raises(TrainingInterrupted):
+        pipeline.resume(pipeline.RunDir(run), recipe_of(run), watch=Interrupted())
+    assert found == [3]
+    pipeline.resume(pipeline.RunDir(run), recipe_of(run))
+    assert found == [3, 3, 4, 6]
+
+
+def recipe_of(folder):
+    return pipeline.RunDir(folder).recipe()
 
 
 # --- other data, and the names of what is judged on them

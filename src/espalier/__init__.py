@@ -10,26 +10,38 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from espalier.api import (
+        check_training,
+        diagnose_run,
         evaluate_run,
         predict_images,
         read_history,
         resume_run,
         train_classifier,
+        treat_run,
     )
     from espalier.errors import EspalierError
     from espalier.runs import RunDir
+    from espalier.vitals.own_loop import Vitals
 
 __all__ = [
     "EspalierError",
     "RunDir",
+    "Vitals",
+    "check_training",
+    "diagnose_run",
     "evaluate_run",
     "predict_images",
     "read_history",
     "resume_run",
     "train_classifier",
+    "treat_run",
 ]
 
-_HOMES = {"EspalierError": "espalier.errors", "RunDir": "espalier.runs"}
+_HOMES = {
+    "EspalierError": "espalier.errors",
+    "RunDir": "espalier.runs",
+    "Vitals": "espalier.vitals.own_loop",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -17,13 +17,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from espalier import pipeline, runs, usage
+from espalier import checking, diagnosing, pipeline, runs, treating, usage
+from espalier.checking import CheckReport
+from espalier.data.transforms import Transform
+from espalier.diagnose.treat import Change
+from espalier.diagnosing import Diagnosis
 from espalier.evaluate.evaluation import Evaluation
 from espalier.pipeline import TrainResult
 from espalier.recipe.load import change_recipe, load_recipe
+from espalier.recipe.schema import Recipe
 from espalier.records import History, Predictions, Sample
 from espalier.runs import RunDir
 from espalier.train.watch import Watch
+from espalier.treating import Course, Proposal
 
 
 def train_classifier(
@@ -50,14 +56,45 @@ def train_classifier(
     Raises:
         EspalierError: Anything you must change; the message says what and how.
     """
-    recipe = load_recipe(
-        preset=preset,
-        file=Path(config) if config is not None else None,
-        sets=[f"{key}={as_text(value)}" for key, value in (values or {}).items()],
-        flags={"source": str(photos), **daily},
-        words=[],
+    return pipeline.train(recipe_of(photos, preset, config, values, daily), watch=watch)
+
+
+def check_training(
+    photos: str | Path,
+    *,
+    preset: str | None = None,
+    config: str | Path | None = None,
+    values: Mapping[str, Any] | None = None,
+    val_transform: Transform | None = None,
+    earlier: str | Path | RunDir | None = None,
+    picture: str | Path | None = None,
+    watch: Watch | None = None,
+    **daily: Any,
+) -> CheckReport:
+    """Check in seconds what ``train_classifier`` would do with the same words; trains nothing.
+
+    Args:
+        photos: As in ``train_classifier``.
+        preset: As in ``train_classifier``.
+        config: As in ``train_classifier``.
+        values: As in ``train_classifier``.
+        val_transform: How validation shall see a photograph: ``imgsz``, ``at_least`` and a call
+            with pixels [H, W, 3] and a random generator; None: as training has it.
+        earlier: A run whose label order must hold.
+        picture: Where to draw the first batch exactly as the network sees it (JPEG).
+        watch: Told what a person should know of data and machine.
+        **daily: The daily flags, as in ``train_classifier``.
+
+    Raises:
+        EspalierError: Data, recipe, model or weights allow no training at all.
+    """
+    return checking.check(
+        recipe_of(photos, preset, config, values, daily),
+        val_transform=val_transform,
+        earlier=None if earlier is None else as_run(earlier),
+        picture=None if picture is None else Path(picture),
+        watch=watch,
     )
-    return pipeline.train(recipe, watch=watch)
 
 
 def resume_run(
@@ -98,9 +135,85 @@ def predict_images(
     return usage.predict(run, [str(image) for image in chosen], device=device)
 
 
+def diagnose_run(
+    run: str | Path | RunDir,
+    *,
+    columns: Mapping[str, str] | None = None,
+    probe: bool = False,
+    out: str | Path | None = None,
+    write: bool = True,
+) -> Diagnosis:
+    """Say what is wrong with a run, why, and what to do: ``report`` of what comes back has it all.
+
+    Args:
+        run: A run folder, living, finished or dead, or the record of another tool.
+        columns: Sign -> column of such a record, where its name does not say what it holds.
+        probe: Whether to try, within a minute, what the record cannot decide; needs a run of
+            Espalier's, its photographs and its weights.
+        out: Folder for ``findings.json`` and ``report.html``; None: the run's own, and nothing is
+            written beside the record of another tool.
+        write: Whether to write them at all.
+
+    Raises:
+        EspalierError: There is no run, or nothing in it that can be read.
+    """
+    found = diagnosing.diagnose(run.path if isinstance(run, RunDir) else run, columns, probe=probe)
+    if write:
+        diagnosing.write_diagnosis(found, None if out is None else Path(out))
+    return found
+
+
+def treat_run(
+    run: str | Path | RunDir,
+    *,
+    budget: float | None = None,
+    rounds: int = 3,
+    unsafe: bool = False,
+    watch: Watch | None = None,
+) -> Course:
+    """Change the recipe of a sick run as diagnosed, train again, and keep whichever run is better.
+
+    Nobody is asked: safe changes are made. The run itself stays as it is.
+
+    Args:
+        run: A run folder of Espalier's own.
+        budget: Seconds for all of it, other seeds among them; None: no limit, one seed.
+        rounds: Most treatments, one after the other.
+        unsafe: Whether to make changes, too, that a person should want.
+        watch: Told what happens while it trains.
+
+    Raises:
+        EspalierError: There is no such run, another tool made it, or nothing judges it.
+    """
+
+    def agreed(proposal: Proposal) -> list[Change]:
+        treatment = proposal.treatment
+        return [change for change in treatment.changes if change.safe or unsafe]
+
+    place = run.path if isinstance(run, RunDir) else run
+    return treating.treat(place, agreed, budget=budget, rounds=rounds, watch=watch)
+
+
 def read_history(run: str | Path | RunDir) -> History:
     """The epochs of a run so far, living or dead."""
     return as_run(run).history()
+
+
+def recipe_of(
+    photos: str | Path,
+    preset: str | None,
+    config: str | Path | None,
+    values: Mapping[str, Any] | None,
+    daily: Mapping[str, Any],
+) -> Recipe:
+    """The recipe that the arguments ask for, not resolved yet."""
+    return load_recipe(
+        preset=preset,
+        file=Path(config) if config is not None else None,
+        sets=[f"{key}={as_text(value)}" for key, value in (values or {}).items()],
+        flags={"source": str(photos), **daily},
+        words=[],
+    )
 
 
 def as_text(value: object) -> str:

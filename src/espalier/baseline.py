@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -25,7 +27,24 @@ from espalier.train.kept import fixed_loader, keep_backbone
 FEWEST_CLASSES = 2
 
 
-def instant_baseline(job: Job) -> Probe | None:
+@dataclass(frozen=True)
+class InstantBaseline:
+    """What the one pass before training gave.
+
+    Attributes:
+        probe: How well a linear head does.
+        sample_ids: Of the training images, length N.
+        labels: Class indices [N].
+        features: Pooled features [N, F].
+    """
+
+    probe: Probe
+    sample_ids: tuple[str, ...]
+    labels: npt.NDArray[np.int64]
+    features: npt.NDArray[np.float32]
+
+
+def instant_baseline(job: Job) -> InstantBaseline | None:
     """Judge a linear head on the frozen backbone, say it, and put it on record.
 
     None where it would say nothing: the backbone has no trained weights, there is one class only,
@@ -46,9 +65,9 @@ def instant_baseline(job: Job) -> Probe | None:
     record = probe.to_json()
     job.watch.on_note(baseline_text(baseline_from(record), seconds))
     files.write_text(job.run.baseline_file, json.dumps(record, indent=2) + "\n")
-    ids = [sample.sample_id for sample in job.train]
+    ids = tuple(sample.sample_id for sample in job.train)
     files.write_whole(job.run.embeddings, lambda place: write_embeddings(place, ids, features))
-    return probe
+    return InstantBaseline(probe, ids, labels, features)
 
 
 def frozen_features(job: Job) -> npt.NDArray[np.float32]:
@@ -59,7 +78,9 @@ def frozen_features(job: Job) -> npt.NDArray[np.float32]:
     return kept.matrix()
 
 
-def write_embeddings(place: Path, sample_ids: list[str], features: npt.NDArray[np.float32]) -> None:
+def write_embeddings(
+    place: Path, sample_ids: Sequence[str], features: npt.NDArray[np.float32]
+) -> None:
     """Features as float16 [N, F], and the ids of their samples."""
     limit = np.finfo(np.float16).max
     halves = np.clip(features, -limit, limit).astype(np.float16)

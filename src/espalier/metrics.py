@@ -6,6 +6,7 @@ is in nats. All of them agree with scikit-learn, which the tests check.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ from espalier.records import Predictions
 
 Floats = npt.NDArray[np.float64]
 SCORES = ("accuracy", "macro_f1", "balanced_accuracy")
+# 97.5th percentile of the normal distribution.
+Z = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -218,3 +221,14 @@ def _indices(
                 f"allowed are 0 to {classes - 1}"
             )
     return true, guess
+
+
+def wilson(share: float, images: float) -> tuple[float, float]:
+    """Wilson's 95 % score interval of a share measured on so many images (not always whole).
+
+    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    """
+    scale = 1 + Z * Z / images
+    centre = (share + Z * Z / (2 * images)) / scale
+    half = Z / scale * math.sqrt(share * (1 - share) / images + Z * Z / (4 * images * images))
+    return max(0.0, centre - half), min(1.0, centre + half)

@@ -6,9 +6,10 @@ knows its siblings. Everything a command does is a function here, so the Python 
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from espalier import environment, files, runs
 from espalier.adjusting import adjust_logits, drop_adjustment
+from espalier.auditing.training import audit_training
 from espalier.baseline import instant_baseline
 from espalier.data.balance import (
     class_weights,
@@ -26,6 +28,7 @@ from espalier.data.balance import (
 )
 from espalier.data.catalog import read_catalog, write_catalog
 from espalier.data.store_choice import side_for
+from espalier.errors import DiskError
 from espalier.evaluate.evaluation import Evaluation, evaluate_predictions, write_predictions
 from espalier.evaluate.predictor import Predictor
 from espalier.models.build import Classifier, KeyReport
@@ -52,14 +55,16 @@ from espalier.report.confusion import draw_confusion
 from espalier.report.context import Context, context_of
 from espalier.report.curves import draw_curves
 from espalier.runs import RunDir
+from espalier.train.decisions import with_earlier, with_store
 from espalier.train.devices import detect_machine, open_fabric
 from espalier.train.interrupts import Interrupts
 from espalier.train.job import Job
-from espalier.train.keep import explain_disk
+from espalier.train.keep import current_history, explain_disk
 from espalier.train.loaders import build_loaders
 from espalier.train.loop import fit
 from espalier.train.losses import chance_loss, floor_loss, prior_loss
 from espalier.train.memory import explain_memory
+from espalier.train.record import ending_on_record, rewind_signs
 from espalier.train.resume import (
     check_changes,
     check_label_mapping,
@@ -72,6 +77,10 @@ from espalier.train.tensorboard import TensorBoardWatch, require_tensorboard
 from espalier.train.watch import Several, Unwatched, Watch
 
 PREVIEW = 16
+# Of the time that passes, for drawing curves that nobody may be looking at.
+DRAWING_SHARE = 0.05
+# Seconds after which even a slow drawing is worth having.
+LONGEST_WAIT = 10.0
 
 
 @dataclass(frozen=True)
@@ -137,7 +146,7 @@ def train(
         write_what_is_known(job, prepared, report)
         first = prepared.recipe.stages[0]
         state = State(stopper_for(first, prepared.recipe.early_stopping))
-        instant_baseline(job)
+        audit_training(job, instant_baseline(job))
         return run_and_judge(job, state)
 
 
@@ -151,8 +160,8 @@ def open_run(prepared: Prepared) -> RunDir:
 
 
 def make_job(prepared: Prepared, run: RunDir, model: Classifier, watch: Watch) -> Job:
-    """Put together what the loop needs; the pictures and TensorBoard watch, too."""
-    recipe, catalog = prepared.recipe, prepared.catalog
+    """Put together what the loop needs; TensorBoard watches, too."""
+    recipe, catalog = with_store(prepared.recipe, prepared.store), prepared.catalog
     weighting = recipe.class_weighting
     weights = class_weights(
         list(catalog.counts("train").values()),
@@ -162,8 +171,6 @@ def make_job(prepared: Prepared, run: RunDir, model: Classifier, watch: Watch) -
     )
     keep_grouped_in_fp32(model, recipe.training.grouped_fp32 is True)
     watches: list[Watch] = [watch]
-    if recipe.logging.curves:
-        watches.append(CurvesWatch(run))
     if recipe.logging.tensorboard:
         watches.append(TensorBoardWatch(run.tensorboard))
     return Job(
@@ -213,22 +220,72 @@ def first_images(job: Job) -> tuple[npt.NDArray[np.uint8], list[str]]:
         labels, job.recipe.class_weighting.sampler, seed=job.recipe.training.seed, epoch=0
     )
     batch = next(iter(train.epoch(order[:PREVIEW], 0)))
-    pixels = batch.images.permute(0, 2, 3, 1).numpy()[:PREVIEW]
+    pixels = batch.images.permute(0, 2, 3, 1).cpu().numpy()[:PREVIEW]
     return pixels, [job.catalog.classes[i] for i in batch.labels.tolist()][:PREVIEW]
 
 
 class CurvesWatch(Unwatched):
-    """Redraws ``curves.png`` after every epoch."""
+    """Redraws ``curves.png`` after every epoch, unless epochs are so short that it would cost.
 
-    def __init__(self, run: RunDir) -> None:
+    An epoch is drawn if it is the first of its stage, if it ends ``LONGEST_WAIT`` seconds after the
+    last drawing, or as soon as that drawing took less than ``DRAWING_SHARE`` of the time since
+    then. What was left out is drawn when the next stage begins, and by ``finish``.
+
+    Args:
+        run: Whose picture it is.
+        undrawn: What was trained before, and may not be in the picture yet.
+    """
+
+    def __init__(self, run: RunDir, undrawn: History | None = None) -> None:
         self.run = run
+        self._undrawn = undrawn
         self._context: Context | None = None
+        self._stage = -1
+        self._due = 0.0
+
+    def on_stage(self, name: str, index: int, count: int, summary: str) -> None:
+        """Draw how the stage before ended."""
+        self.finish()
 
     def on_epoch(self, row: EpochRow, history: History) -> None:
-        """Draw the run as far as it has come."""
+        """Draw the run as far as it has come, if it is time."""
+        self._undrawn = history
+        if row.stage_index != self._stage or time.monotonic() >= self._due:
+            self.finish()
+        self._stage = row.stage_index
+
+    def finish(self) -> None:
+        """Draw what is not drawn yet.
+
+        Raises:
+            DiskError: The picture could not be written.
+        """
+        if self._undrawn is None:
+            return
         # Read once: after the first epoch what a run knows beside its epochs stands.
         self._context = self._context or context_of(self.run)
-        draw_curves(history, self.run.curves, context=self._context)
+        started = time.monotonic()
+        draw_curves(self._undrawn, self.run.curves, context=self._context)
+        self._undrawn = None
+        ended = time.monotonic()
+        self._due = ended + min((ended - started) / DRAWING_SHARE, LONGEST_WAIT)
+
+
+@contextlib.contextmanager
+def curves_drawn(job: Job, state: State) -> Iterator[Job]:
+    """The job with its picture kept up to date; however it ends, all finished epochs are in it."""
+    if not job.recipe.logging.curves:
+        yield job
+        return
+    curves = CurvesWatch(job.run, current_history(job, state) if state.rows else None)
+    try:
+        yield replace(job, watch=Several(job.watch, curves))
+    except BaseException:
+        # A disk that takes no picture is no news beside what has happened.
+        with contextlib.suppress(DiskError):
+            curves.finish()
+        raise
+    curves.finish()
 
 
 def run_and_judge(
@@ -245,8 +302,10 @@ def run_and_judge(
         Interrupts(job.recipe.training.time_limit) as interrupts,
         explain_memory(job),
         explain_disk(job.run),
+        ending_on_record(job, state),
+        curves_drawn(job, state) as watched,
     ):
-        fit(job, state, interrupts, checkpoint)
+        fit(watched, state, interrupts, checkpoint)
         if job.store is not None:
             job.store.close()
     evaluations = judge(job)
@@ -315,15 +374,16 @@ def resume(
         machine = detect_machine()
         recipe = with_full_paths(settle(recipe, catalog, machine))
         check_changes(with_full_paths(recipe_of(checkpoint)), recipe)
-        recipe = take_up(recipe, state, run, epochs)
+        recipe = with_earlier(take_up(recipe, state, run, epochs), run.recipe())
         for note in checkpoint["notes"]:
             watch.on_note(note)
         store, _ = open_pictures(recipe, machine)
         prepared = Prepared(recipe, catalog, machine, store)
         job = make_job(prepared, run, rebuild_model(checkpoint), watch)
         rewind_logs(run, state)
+        rewind_signs(run, state)
         drop_adjustment(run)
-        files.write_text(run.recipe_file, dump_yaml(recipe))
+        files.write_text(run.recipe_file, dump_yaml(job.recipe))
         environment.add_command(run)
         watch.on_note(f"resumed at step {state.step} (epoch {state.epoch + 1})")
         return run_and_judge(job, state, checkpoint)

@@ -71,6 +71,7 @@ class Plan:
         return {
             "counts": {split: self.catalog.counts(split) for split in SPLITS},
             "unreadable": len(self.catalog.unreadable),
+            "dropped": len(self.catalog.dropped),
             "stages": [dataclasses.asdict(stage) for stage in self.stages],
             "baseline_seconds": round(self.baseline_seconds, 1),
             "scores_seconds": round(self.scores_seconds, 1),
@@ -158,7 +159,7 @@ def probe_seconds(images: int, features: int) -> float:
 
 
 def pictures_seconds(recipe: Recipe) -> float:
-    """Of ``curves.png``, drawn after every epoch; timed on the example curves."""
+    """At most, of ``curves.png``, drawn after every epoch; timed on the example curves."""
     if not recipe.logging.curves:
         return 0.0
     with tempfile.TemporaryDirectory() as folder:

@@ -109,9 +109,20 @@ def require_source(recipe: Recipe) -> str:
 
 
 def catalog_of(
-    recipe: Recipe, progress: Progress | None = None, store: PixelStore | None = None
+    recipe: Recipe,
+    progress: Progress | None = None,
+    store: PixelStore | None = None,
+    *,
+    complete: bool = True,
 ) -> Catalog:
-    """The catalog of the recipe's photographs; what is decoded on the way goes into the store."""
+    """The catalog of the recipe's photographs; what is decoded on the way goes into the store.
+
+    Args:
+        recipe: Says where they are, and how they are split and corrected.
+        progress: Called with (images done, images in all).
+        store: Keeps what is decoded.
+        complete: As for ``build_catalog``: whether it must be possible to train on them.
+    """
     data, source = recipe.data, require_source(recipe)
     earlier = runs.find_run(data.split_from).catalog_file if data.split_from else None
     return build_catalog(
@@ -122,9 +133,12 @@ def catalog_of(
         test_share=data.test_share,
         group_by=data.group_by,
         split_from=earlier,
+        corrections=Path(data.corrections).expanduser() if data.corrections else None,
+        synthetic=Path(data.synthetic).expanduser() if data.synthetic else None,
         seed=recipe.training.seed,
         progress=progress,
         store=store,
+        complete=complete,
     )
 
 
@@ -132,7 +146,7 @@ def with_full_paths(recipe: Recipe) -> Recipe:
     """The recipe so that it works from any folder."""
     data = {
         key: full_path(value)
-        for key in ("source", "root", "split_from")
+        for key in ("source", "root", "split_from", "corrections", "synthetic")
         if (value := getattr(recipe.data, key)) is not None
     }
     weights = recipe.model.weights
@@ -147,7 +161,7 @@ def with_full_paths(recipe: Recipe) -> Recipe:
 
 def full_path(place: str) -> str:
     """The path from the root to a file or folder; the address of a data set as it is."""
-    return place if place.startswith("torchvision:") else str(Path(place).resolve())
+    return place if place.startswith("torchvision:") else str(Path(place).expanduser().resolve())
 
 
 def start_model(prepared: Prepared) -> tuple[Classifier, KeyReport | None]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
-Status = Literal["ok", "unreadable"]
+Status = Literal["ok", "unreadable", "dropped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,10 @@ class Sample:
         split: The part of the data it belongs to; None before the split is made.
         width: Pixels across, after EXIF orientation; 0 when unreadable.
         height: Pixels down, after EXIF orientation; 0 when unreadable.
-        status: Whether the file decodes to a picture, whole.
-        reason: Why it does not, in a few words; empty when it does.
+        status: ``ok``: the file decodes to a picture, whole; ``unreadable``: it does not;
+            ``dropped``: a person left it out by a correction.
+        reason: Why it is not ``ok``, or what a correction changed, in a few words; else empty.
+        origin: Content hash of the photograph that it was painted on; empty for a photograph.
     """
 
     sample_id: str
@@ -42,6 +44,7 @@ class Sample:
     height: int = 0
     status: Status = "ok"
     reason: str = ""
+    origin: str = ""
 
     @property
     def content(self) -> str:
@@ -54,21 +57,33 @@ class Catalog:
     """All images of one data set, in a fixed order, with the label mapping.
 
     Attributes:
-        samples: One row per image file found, readable or not, sorted by path.
+        samples: One row per image file found, in use or not, sorted by path.
         classes: The label mapping: class name at position i has index i.
         source: What the user named: a folder, a manifest, ``torchvision:NAME``.
         notes: What a person should read about how the data was taken in or split.
+        given: Parts of the split that the source brought with it.
     """
 
     samples: tuple[Sample, ...]
     classes: tuple[str, ...]
     source: str
     notes: tuple[str, ...] = ()
+    given: tuple[Split, ...] = ()
+
+    @property
+    def given_split(self) -> bool:
+        """Whether what validates or tests is the user's own choice."""
+        return any(part != "train" for part in self.given)
 
     @property
     def unreadable(self) -> tuple[Sample, ...]:
-        """The files that were left out, each with its reason."""
+        """The files that could not be read and were left out, each with its reason."""
         return tuple(s for s in self.samples if s.status == "unreadable")
+
+    @property
+    def dropped(self) -> tuple[Sample, ...]:
+        """The images that a person left out by corrections, each with its reason."""
+        return tuple(s for s in self.samples if s.status == "dropped")
 
     def in_split(self, split: Split) -> tuple[Sample, ...]:
         """Readable samples of one split, in catalog order."""

@@ -104,6 +104,11 @@ class RunDir:
         return self.path / "adjustment.json"
 
     @property
+    def audit_file(self) -> Path:
+        """What was found wrong with the data when training began."""
+        return self.path / "audit.json"
+
+    @property
     def embeddings(self) -> Path:
         """Features of the training images from the frozen backbone, with their sample ids."""
         return self.path / "embeddings.npz"
@@ -195,23 +200,32 @@ def create_run(out: Path, name: str) -> RunDir:
     Raises:
         RunError: The folder cannot be written to, or the name is no plain folder name.
     """
+    path = make_folder(out, name)
+    for folder in ("checkpoints", "predictions"):
+        (path / folder).mkdir()
+    _point_latest_at(path)
+    return RunDir(path)
+
+
+def make_folder(out: Path, name: str) -> Path:
+    """Make ``out/name``, or ``name-2``, ``name-3`` ... where it is taken.
+
+    Raises:
+        RunError: The folder cannot be written to, or the name is no plain folder name.
+    """
     if not name or name in (".", "..", "latest") or Path(name).name != name:
         raise RunError(
             f"name {name!r} is no name for a run: a plain folder name is allowed, not 'latest'",
-            hint="--name first --out runs/train",
+            hint=f"--name first --out {out}",
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
-        path = _make_first_free(out, name)
+        return _make_first_free(out, name)
     except OSError as error:
         raise RunError(
             f"cannot write runs into {out}: {error.strerror}",
             hint="--out FOLDER with a folder you may write to",
         ) from error
-    for folder in ("checkpoints", "predictions"):
-        (path / folder).mkdir()
-    _point_latest_at(path)
-    return RunDir(path)
 
 
 def _make_first_free(out: Path, name: str) -> Path:

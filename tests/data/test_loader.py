@@ -16,12 +16,15 @@ import pytest
 import torch
 from PIL import Image
 
+from espalier.data import augment_device
 from espalier.data import loader as module
+from espalier.data.augment_device import DeviceAugment, Pictures
 from espalier.data.images import Picture, read_image, reduced
 from espalier.data.loader import Batch, Loader, batch_bounds, batch_count, count_repeats, image_rng
 from espalier.data.transforms import EvalTransform, TrainTransform
 from espalier.errors import DataError
 from espalier.recipe.policies import resolve_steps
+from espalier.recipe.schema import Fit
 from espalier.records import Sample
 
 SIDE = 32
@@ -217,6 +220,92 @@ def test_a_side_reduces_photographs_before_they_are_transformed(samples: list[Sa
         pixels = reduced(read_image(sample.path), 20)
         assert pixels.shape == (20, 24, 3)
         assert (image.permute(1, 2, 0).numpy() == PLAIN(pixels)).all()
+
+
+# --- views that a device renders; the CPU stands in for it
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
+    """Smooth pictures of many shapes, two of them strips."""
+    folder = tmp_path_factory.mktemp("mixed")
+    shapes = [(90, 140), (150, 150), (40, 64), (300, 40), (64, 64), (33, 50), (44, 500), (128, 97)]
+    found = []
+    for i, (height, width) in enumerate(shapes):
+        coarse = np.random.default_rng(i).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+        path = folder / f"{i}.png"
+        Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(path)
+        found.append(sample_of(path, "ab"[i % 2]))
+    return found
+
+
+def rendered(
+    samples: Sequence[Sample],
+    transform: TrainTransform = STRONG,
+    *,
+    batch: int = 4,
+    workers: int = 0,
+) -> Loader:
+    augment = DeviceAugment(transform, torch.device("cpu"))
+    return Loader(
+        samples, CLASSES, transform, batch=batch, workers=workers, seed=0, augment=augment
+    )
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
+def test_rendered_batches_are_those_of_the_threads(mixed: list[Sample], fit: Fit) -> None:
+    transform = TrainTransform(SIDE, fit, resolve_steps("standard", None))
+    order = shuffled(len(mixed))
+    pairs = zip(
+        rendered(mixed, transform).epoch(order, 5),
+        loader(mixed, transform).epoch(order, 5),
+        strict=True,
+    )
+    for ours, theirs in pairs:
+        assert torch.equal(ours.labels, theirs.labels)
+        assert torch.equal(ours.positions, theirs.positions)
+        assert ours.images.dtype == torch.uint8
+        assert ours.images.is_contiguous(memory_format=torch.channels_last)
+        difference = (ours.images.float() - theirs.images.float()).abs()
+        assert difference.mean(dim=(1, 2, 3)).max() < 1.0
+        assert float(difference.flatten().quantile(0.999)) <= 5
+
+
+def test_threads_and_a_later_start_change_nothing_that_is_rendered(mixed: list[Sample]) -> None:
+    many = np.concatenate([shuffled(len(mixed), seed) for seed in range(3)])
+    whole = list(rendered(mixed).epoch(many, 1))
+    assert_same_batches(rendered(mixed, workers=2).epoch(many, 1), iter(whole))
+    assert_same_batches(rendered(mixed, workers=2).epoch(many, 1, start_batch=2), iter(whole[2:]))
+    assert threads_left() == 0
+
+
+def test_a_strip_is_not_padded_together_with_the_others(
+    mixed: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    padded: list[tuple[int, ...]] = []
+    original = augment_device.pad_together
+
+    def noted(images: Sequence[npt.NDArray[np.uint8]]) -> Pictures:
+        pictures = original(images)
+        padded.append(tuple(pictures.pixels.shape))
+        return pictures
+
+    monkeypatch.setattr(augment_device, "pad_together", noted)
+    (batch,) = rendered(mixed, batch=8).in_order()
+    assert sorted(padded) == [(1, 3, 44, 500), (1, 3, 300, 40), (6, 3, 150, 150)]
+    padded.clear()
+    (strip,) = rendered(mixed[3:4]).in_order()
+    assert padded == [(1, 3, 300, 40)]
+    assert torch.equal(strip.images[0], batch.images[3])
+
+
+def test_an_error_in_a_thread_is_raised_where_rendered_batches_are_taken(
+    samples: list[Sample],
+) -> None:
+    gone = [*samples[:9], Sample("f" * 16, "/nowhere/gone.png", "a")]
+    with pytest.raises(DataError, match="gone"):
+        list(rendered(gone, workers=2).in_order())
+    assert threads_left() == 0
 
 
 class Broken(EvalTransform):

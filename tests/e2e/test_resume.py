@@ -44,7 +44,10 @@ def same_record(run, unbroken):
     assert digest(run / "checkpoints" / "best.pt") == digest(unbroken / "checkpoints" / "best.pt")
     for name in ("train_diagnostics", "val_diagnostics", "steps"):
         mine, other = (
-            [{k: v for k, v in row.items() if k != "seconds"} for row in read_rows(path)]
+            [
+                {k: v for k, v in row.items() if k not in ("seconds", "wait_seconds")}
+                for row in read_rows(path)
+            ]
             for path in (
                 run / "diagnostics" / f"{name}.jsonl",
                 unbroken / "diagnostics" / f"{name}.jsonl",

@@ -8,7 +8,8 @@ from scipy.stats import binomtest
 
 from espalier import metrics
 from espalier.errors import DataError
-from espalier.evaluate.intervals import bootstrap, smooth, wilson
+from espalier.evaluate.intervals import bootstrap, smooth
+from espalier.metrics import wilson
 from espalier.records import Predictions
 
 NAMES = metrics.SCORES

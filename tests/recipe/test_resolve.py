@@ -87,7 +87,9 @@ def leaves(tree: object, path: str = "") -> list[tuple[str, object]]:
 
 
 MAY_BE_NONE = {
-    ".data.source", ".data.root", ".data.group_by", ".data.split_from", ".training.max_batches",
+    ".data.source", ".data.root", ".data.group_by", ".data.split_from", ".data.corrections",
+    ".data.synthetic",
+    ".training.max_batches",
     ".training.time_limit", ".training.test_imgsz", ".class_weighting.cap",
     ".early_stopping.patience",
 }  # fmt: skip

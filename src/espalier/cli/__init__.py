@@ -47,9 +47,26 @@ def _espalier(
 
 
 def _add_commands() -> None:
-    from espalier.cli import compare, demo, evaluate, models, plot, predict, split, train
+    from espalier.cli import (
+        audit,
+        check,
+        compare,
+        demo,
+        diagnose,
+        evaluate,
+        models,
+        plot,
+        predict,
+        rules,
+        split,
+        synth,
+        train,
+        treat,
+    )
 
-    for module in (train, evaluate, predict, plot, compare, split, models, demo):
+    data = (audit, split, synth, check)
+    runs = (train, evaluate, predict, plot, compare, diagnose, treat)
+    for module in (*data, *runs, rules, models, demo):
         module.add_to(app)
 
 

@@ -5,7 +5,7 @@ Everything goes to standard error. Without a terminal there is no bar, only plai
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -44,6 +44,10 @@ class Screen:
     def on_draw(self, done: int, total: int) -> None:
         """Pictures are being drawn."""
         self._count("drawing", done, total)
+
+    def counter(self, what: str) -> Callable[[int, int], None]:
+        """A bar of its own for anything that is done one by one."""
+        return lambda done, total: self._count(what, done, total)
 
     def _count(self, what: str, done: int, total: int) -> None:
         """Move a bar of its own, which goes when all is done."""

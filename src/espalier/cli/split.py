@@ -25,6 +25,9 @@ def split(
     group_by: Annotated[
         str | None, typer.Option(help="Regular expression on the path: groups stay together.")
     ] = None,
+    corrections: Annotated[
+        str | None, typer.Option(help="Accepted corrections of an audit (.csv).")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same split.")] = 0,
     as_json: Annotated[
         bool, typer.Option("--json", help="One object on standard output, nothing else.")
@@ -36,7 +39,9 @@ def split(
     from espalier.recipe.load import load_recipe
     from espalier.report.text import split_table
 
-    flags = {"source": photos, "group_by": group_by, "seed": seed}
+    flags = {
+        "source": photos, "group_by": group_by, "corrections": corrections, "seed": seed,
+    }  # fmt: skip
     recipe = load_recipe(
         preset=None,
         file=None,

@@ -13,8 +13,10 @@ from espalier.cli.output import print_json, print_result, say
 from espalier.errors import DataError, RecipeError, ResumeError, RunError, WeightsError
 
 if TYPE_CHECKING:
+    from espalier.cli.screen import Screen
     from espalier.pipeline import TrainResult
     from espalier.recipe.schema import Recipe
+    from espalier.train.watch import Watch
 
 EPILOG = (
     "PHOTOS is a folder of class folders, a folder with train/ val/ test/, a CSV or Parquet "
@@ -53,6 +55,12 @@ def train(
         str | None, typer.Option(help="Regular expression on the path: groups stay together.")
     ] = None,
     split_from: Annotated[str | None, typer.Option(help="Run whose split to use again.")] = None,
+    corrections: Annotated[
+        str | None, typer.Option(help="Accepted corrections of an audit (.csv).")
+    ] = None,
+    synthetic: Annotated[
+        str | None, typer.Option(help="synthetic.csv of espalier synth: trains, never judges.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same result.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16, fp16.")] = None,
@@ -70,6 +78,9 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(help="Continue this run; with epochs=N extend it.")
     ] = None,
+    stop_when_sick: Annotated[
+        bool, typer.Option("--stop-when-sick", help="Stop in good order when it cannot end well.")
+    ] = False,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print the recipe and stop.")
     ] = False,
@@ -85,16 +96,17 @@ def train(
         "preset": preset, "config": config, "model": model, "weights": weights, "epochs": epochs,
         "lr": lr, "batch": batch, "imgsz": imgsz, "optimizer": optimizer, "schedule": schedule,
         "patience": patience, "augment": augment, "fit": fit, "group_by": group_by,
-        "split_from": split_from, "seed": seed, "device": device, "precision": precision,
-        "workers": workers, "accumulate": accumulate, "max_batches": max_batches,
-        "time": time_limit, "name": name, "out": out,
+        "split_from": split_from, "corrections": corrections, "synthetic": synthetic,
+        "seed": seed, "device": device,
+        "precision": precision, "workers": workers, "accumulate": accumulate,
+        "max_batches": max_batches, "time": time_limit, "name": name, "out": out,
     }  # fmt: skip
     given = {key: value for key, value in flags.items() if value is not None}
     source, pairs = sort_words(words or [])
     if source is not None:
         given["source"] = source
     if resume is not None:
-        finish(run_resume(resume, given, sets or [], pairs, as_json), as_json)
+        finish(run_resume(resume, given, sets or [], pairs, stop_when_sick), as_json)
         return
     recipe = read_recipe(given, sets or [], pairs)
     if print_config:
@@ -104,7 +116,7 @@ def train(
 
         show_plan(recipe, as_json)
     else:
-        finish(run_train(recipe, as_json), as_json)
+        finish(run_train(recipe, stop_when_sick), as_json)
 
 
 def sort_words(words: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -144,23 +156,36 @@ def show_recipe(recipe: Recipe) -> None:
     print_result(dump_yaml(recipe).rstrip())
 
 
-def run_train(recipe: Recipe, as_json: bool) -> TrainResult:
-    """Train with a screen that watches."""
+def run_train(recipe: Recipe, stop_when_sick: bool) -> TrainResult:
+    """Train with a screen and a doctor that watch."""
     check_places(recipe)
     from espalier import pipeline
     from espalier.cli.screen import open_screen
 
     started, used = time.perf_counter(), time.process_time()
     with open_screen() as screen:
-        result = pipeline.train(recipe, watch=screen, progress=screen.on_scan)
+        watch = with_doctor(screen, Path(recipe.logging.out), stop_when_sick)
+        result = pipeline.train(recipe, watch=watch, progress=screen.on_scan)
     return timed(result, started, used)
 
 
+def with_doctor(screen: Screen, out: Path, stop_when_sick: bool) -> Watch:
+    """The screen, and who tells it of findings in runs below ``out`` once they are certain."""
+    from espalier.diagnosing import live_findings
+    from espalier.report.diagnosis_text import alarm_text
+    from espalier.train.watch import Several
+
+    live = live_findings(
+        out, lambda finding: screen.on_note(alarm_text(finding)), stop=stop_when_sick
+    )
+    return Several(screen, live)
+
+
 def check_places(recipe: Recipe) -> None:
-    """Refuse missing photographs and weights at once, before anything slow is imported.
+    """Refuse missing photographs, corrections and weights before anything slow is imported.
 
     Raises:
-        DataError: No photographs were named, or they are not there.
+        DataError: No photographs were named, or they or their corrections are not there.
         WeightsError: The file of weights is not there.
     """
     source, weights = recipe.data.source, recipe.model.weights
@@ -174,6 +199,18 @@ def check_places(recipe: Recipe) -> None:
         raise DataError(
             f"{source} does not exist; a folder of photographs or a manifest is wanted",
             hint=f"ls {Path(source).parent}",
+        )
+    corrections = recipe.data.corrections
+    if corrections is not None and not Path(corrections).expanduser().is_file():
+        raise DataError(
+            f"there is no file of corrections {corrections}",
+            hint=f"espalier audit {source} writes one",
+        )
+    synthetic = recipe.data.synthetic
+    if synthetic is not None and not Path(synthetic).expanduser().is_file():
+        raise DataError(
+            f"there is no table of painted pictures {synthetic}",
+            hint="espalier synth writes synthetic.csv beside its pictures",
         )
     if weights not in ("pretrained", "none") and not Path(weights).expanduser().is_file():
         raise WeightsError(
@@ -195,7 +232,11 @@ def timed(result: TrainResult, started: float, used: float) -> TrainResult:
 
 
 def run_resume(
-    folder: Path, given: dict[str, Any], sets: Sequence[str], pairs: Sequence[str], as_json: bool
+    folder: Path,
+    given: dict[str, Any],
+    sets: Sequence[str],
+    pairs: Sequence[str],
+    stop_when_sick: bool,
 ) -> TrainResult:
     """Continue a run, with the few changes that are possible."""
     from espalier import pipeline, runs
@@ -221,7 +262,8 @@ def run_resume(
     recipe = change_recipe(run.recipe(), sets, given, pairs)
     started, used = time.perf_counter(), time.process_time()
     with open_screen() as screen:
-        result = pipeline.resume(run, recipe, epochs=epochs, watch=screen)
+        watch = with_doctor(screen, run.path.resolve().parent, stop_when_sick)
+        result = pipeline.resume(run, recipe, epochs=epochs, watch=watch)
     return timed(result, started, used)
 
 

@@ -24,6 +24,9 @@ from espalier.data.transforms import Drawn, TrainTransform
 
 _HALF_PIXEL = 0.5
 _WHITE = 255.0
+# Long side to short side up to which pictures are padded together: beside one panorama of 20 : 1 a
+# whole batch would take 20 times its memory.
+_LONGEST = 3.0
 
 
 class Pictures(NamedTuple):
@@ -46,6 +49,11 @@ def pad_together(images: Sequence[Image]) -> Pictures:
     for row, image in zip(pixels, images, strict=True):
         row[: image.shape[0], : image.shape[1]] = image
     return Pictures(torch.from_numpy(pixels).permute(0, 3, 1, 2), sizes)
+
+
+def _is_strip(image: Image) -> bool:
+    short, long = sorted(image.shape[:2])
+    return bool(long > _LONGEST * short)
 
 
 class DeviceAugment:
@@ -72,6 +80,20 @@ class DeviceAugment:
             for (width, height), rng in zip(pictures.sizes, rngs, strict=True)
         ]
         return self.render(pictures, drawn)
+
+    def views(self, images: Sequence[Image], drawn: Sequence[Drawn]) -> torch.Tensor:
+        """The views of pictures [H, W, 3] of any sizes, of choices made before."""
+        odd = [i for i, image in enumerate(images) if _is_strip(image)]
+        if not odd:
+            return self.render(pad_together(images), drawn)
+        side = self.transform.imgsz
+        shape, layout = (len(images), 3, side, side), torch.channels_last
+        seen = torch.empty(shape, dtype=torch.uint8, device=self.device, memory_format=layout)
+        usual = [i for i in range(len(images)) if i not in odd]
+        for group in (*([usual] if usual else []), *([i] for i in odd)):
+            pictures = pad_together([images[i] for i in group])
+            seen[group] = self.render(pictures, [drawn[i] for i in group])
+        return seen
 
     def render(self, pictures: Pictures, drawn: Sequence[Drawn]) -> torch.Tensor:
         """The views of choices made before, for example in a thread while the device trains."""

@@ -10,16 +10,21 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from espalier.data import torchvision_sets
-from espalier.data.sources import Progress, Source, read_source
+from espalier.data.correcting import with_corrections
+from espalier.data.corrections import read_corrections
+from espalier.data.moves import in_parts, split_around
+from espalier.data.origins import place_synthetic, read_synthetic
+from espalier.data.sources import Progress, Source, inspected, read_source
 from espalier.data.split import assign_splits, follow_split
 from espalier.data.store import PixelStore
 from espalier.errors import DataError
 from espalier.files import write_whole
-from espalier.records import Catalog, Sample
+from espalier.records import SPLITS, Catalog, Sample, Split
 
 _FIELDS = tuple(field.name for field in fields(Sample))
 # The label mapping and the notes belong to the whole table: as JSON in the first row, so that the
@@ -39,6 +44,9 @@ def build_catalog(
     seed: int,
     progress: Progress | None,
     store: PixelStore | None = None,
+    corrections: Path | None = None,
+    synthetic: Path | None = None,
+    complete: bool = True,
 ) -> Catalog:
     """Every image of a source, looked at once, with label mapping and split; nothing is written.
 
@@ -54,23 +62,41 @@ def build_catalog(
         seed: Of the split.
         progress: Called with (images done, images in all).
         store: Keeps what is decoded, so that it is decoded once.
+        corrections: A table of corrections; those that are accepted are applied.
+        synthetic: A table of painted pictures; they train, where their photograph does.
+        complete: Whether it must be possible to train on the data. An audit says False, and
+            reports itself what is missing and what is there twice; notes then do not.
 
     Raises:
-        DataError: The data cannot be trained on as it is; with all problems at once.
+        DataError: The data cannot be trained on as it is, or not even audited, or the corrections
+            cannot hold; with all problems at once.
         DiskError: The store was asked for explicitly and cannot be written.
     """
+    # Before the photographs: a table with a slip in it is refused at once.
+    table = None if corrections is None else read_corrections(corrections)
+    painted = [] if synthetic is None else inspected(read_synthetic(synthetic), progress, store)
     found = read_source(source, root=root, progress=progress, store=store)
-    samples, grouped = _with_groups(found, group_by)
-    mapping = _label_mapping(source, samples, classes)
+    given, grouped = _with_groups(found, group_by)
+    samples, moves, corrected = with_corrections(given, table, found.folder, classes)
+    mapping = _label_mapping(source, [*samples, *painted], classes, complete=complete)
     if split_from is None:
-        samples, notes = assign_splits(
-            samples, val_share=val_share, test_share=test_share, seed=seed
+        samples, notes = split_around(
+            in_parts(samples, {s.sample_id: s.split for s in given if s.sample_id in moves}),
+            moves,
+            partial(assign_splits, val_share=val_share, test_share=test_share, seed=seed),
         )
     else:
-        samples, notes = follow_split(samples, read_catalog(_table(split_from)).samples, seed=seed)
-    catalog = Catalog(samples, mapping, source)
-    _check_parts(catalog)
-    every = (*found.notes, *_about_content(catalog), *grouped, *notes)
+        samples, notes = _follow(samples, moves, read_catalog(_table(split_from)), seed)
+    if painted:
+        samples, told = place_synthetic(samples, painted)
+        notes = (*notes, *told)
+    brought = {sample.split for sample in given if sample.status == "ok"}
+    parts = tuple(part for part in SPLITS if part in brought)
+    catalog = Catalog(samples, mapping, source, given=parts)
+    if complete:
+        _check_parts(catalog)
+    content = _about_content(catalog) if complete else _about_one_class(catalog)
+    every = (*corrected, *found.notes, *content, *grouped, *notes)
     return replace(catalog, notes=every)
 
 
@@ -130,7 +156,10 @@ def read_catalog(path: Path) -> Catalog:
             rows = list(csv.DictReader(file))
         about = json.loads(rows[0][_ABOUT])
         samples = tuple(_sample(row) for row in rows if row["path"])
-        catalog = Catalog(samples, tuple(about["classes"]), about["source"], tuple(about["notes"]))
+        given = tuple(about.get("given", ()))
+        catalog = Catalog(
+            samples, tuple(about["classes"]), about["source"], tuple(about["notes"]), given
+        )
     except (OSError, ValueError, KeyError, TypeError, IndexError, csv.Error) as error:
         raise DataError(
             f"{path} is not a catalog: {error!r}",
@@ -150,6 +179,7 @@ def _about(catalog: Catalog) -> dict[str, Any]:
         "classes": catalog.classes,
         "source": catalog.source,
         "notes": catalog.notes,
+        "given": catalog.given,
     }
     if torchvision_sets.is_address(catalog.source):
         about["root"] = str(torchvision_sets.root_of(_set_name(catalog.source)))
@@ -166,7 +196,10 @@ def _cell(sample: Sample, name: str) -> str:
 
 
 def _sample(row: Mapping[str, str]) -> Sample:
-    values: dict[str, Any] = {name: row[name] for name in _FIELDS}
+    # Catalogs of before know no painted pictures.
+    values: dict[str, Any] = {
+        name: row.get(name, "") if name == "origin" else row[name] for name in _FIELDS
+    }
     for name in ("label", "group", "split"):
         values[name] = values[name] or None
     values["width"], values["height"] = int(values["width"]), int(values["height"])
@@ -196,6 +229,23 @@ def _with_groups(found: Source, pattern: str | None) -> tuple[tuple[Sample, ...]
         note += f"; {len(paths) - len(named):,} images match nothing and stand alone"
     samples = zip(found.samples, groups, strict=True)
     return tuple(replace(sample, group=group) for sample, group in samples), (note,)
+
+
+def _follow(
+    samples: tuple[Sample, ...], moves: Mapping[str, Split], earlier: Catalog, seed: int
+) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
+    """The split of an earlier catalog, but for what was moved since; and notes."""
+    moved = {sample.content: sample.split for sample in samples if sample.sample_id in moves}
+    known = [replace(s, split=moved.get(s.content, s.split)) for s in earlier.samples]
+    followed, notes = follow_split(samples, known, seed=seed)
+    left_out = {sample.content for sample in earlier.dropped}
+    if back := sum(s.status == "ok" and s.content in left_out for s in followed):
+        images = "1 image" if back == 1 else f"{back:,} images"
+        notes = (
+            *notes,
+            f"{images} that the earlier run dropped are in use again: name its corrections, too",
+        )
+    return followed, notes
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
@@ -232,7 +282,7 @@ def _check_readable(source: str, samples: Sequence[Sample]) -> None:
 
 
 def _label_mapping(
-    source: str, samples: Sequence[Sample], classes: Sequence[str] | None
+    source: str, samples: Sequence[Sample], classes: Sequence[str] | None, *, complete: bool
 ) -> tuple[str, ...]:
     """The class names in index order, checked against what was found."""
     _check_readable(source, samples)
@@ -245,7 +295,7 @@ def _label_mapping(
             problems=problems,
             hint="rename the folders, or leave out data.classes to start a new mapping",
         )
-    if len(mapping) < 2:
+    if complete and len(mapping) < 2:
         raise DataError(
             f"{source} holds one class only, `{mapping[0]}`; at least two are needed",
             hint=_one_class_hint(source, samples),
@@ -266,12 +316,32 @@ def _mapping_problems(found: set[str], classes: Sequence[str]) -> list[str]:
 
 def _one_class_hint(source: str, samples: Sequence[Sample]) -> str:
     """Point one folder further down where the classes seem to lie there."""
-    if not Path(source).is_dir():
+    place = Path(source).expanduser()
+    if not place.is_dir():
         return "add images of at least one further class"
-    inner = {Path(_relative(s.path, os.path.abspath(source))).parts[:-1] for s in samples}
-    if len(inner) > 1 and all(len(parts) >= 2 for parts in inner):
-        return f"its folders look like classes: name {Path(source, samples[0].label or '')} instead"
+    if (inner := _folder_of_classes(place, samples)) is not None:
+        return f"its folders look like classes: name {inner} instead"
     return "add a folder of images for each further class"
+
+
+def _folder_of_classes(place: Path, samples: Sequence[Sample]) -> Path | None:
+    """The folder of the one class, where it holds nothing but folders of images."""
+    within = {Path(_relative(s.path, os.path.abspath(place))).parts[:-1] for s in samples}
+    inner = place / (samples[0].label or "")
+    if len(within) > 1 and all(len(parts) >= 2 for parts in within) and inner.is_dir():
+        return inner
+    return None
+
+
+def _about_one_class(catalog: Catalog) -> list[str]:
+    """A note where the classes seem to lie one folder further down."""
+    place = Path(catalog.source).expanduser()
+    if len(catalog.classes) != 1 or not place.is_dir():
+        return []
+    inner = _folder_of_classes(place, catalog.samples)
+    if inner is None:
+        return []
+    return [f"one class, `{catalog.classes[0]}`, which holds folders: did you mean {inner}?"]
 
 
 def _check_parts(catalog: Catalog) -> None:
@@ -307,7 +377,7 @@ def _about_content(catalog: Catalog) -> list[str]:
     lost = sorted({s.label or "" for s in catalog.unreadable} - set(catalog.classes))
     if lost:
         notes.append(f"no readable image, so not a class: {', '.join(lost)}")
-    if copies := sum("~" in sample.sample_id for sample in usable):
+    if copies := len(usable) - len({sample.content for sample in usable}):
         what = "image is an exact copy of another" if copies == 1 else "images are exact copies"
         notes.append(f"{copies:,} {what}; copies are kept, and always lie in the same part")
     return notes + _contradictions(usable)

@@ -196,6 +196,16 @@ def read_bytes(path: str) -> bytes:
     return data
 
 
+def read_header(data: bytes) -> tuple[str, int]:
+    """Format as Pillow names it, and EXIF orientation 1 to 8, of a file's bytes.
+
+    Raises:
+        UnreadableImageError: The picture is too large.
+    """
+    with _silent_pillow(), _open(data) as image:
+        return image.format or "", _orientation(image)
+
+
 def content_hash(data: bytes) -> str:
     """First 16 hex digits of the SHA-256: what a photograph is known by."""
     return hashlib.sha256(data).hexdigest()[:16]

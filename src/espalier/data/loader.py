@@ -12,17 +12,18 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, cast
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from espalier.data.augment_device import DeviceAugment
 from espalier.data.images import Picture, read_picture
 from espalier.data.store import PixelStore, read_reduced
 from espalier.data.torchvision_sets import is_address
-from espalier.data.transforms import Transform
+from espalier.data.transforms import Drawn, Transform
 from espalier.errors import DataError, DiskError, UnreadableImageError
 from espalier.records import Sample
 
@@ -34,7 +35,8 @@ class Batch(NamedTuple):
     """Images and what they are.
 
     Attributes:
-        images: uint8 [B, 3, H, W], channels last in memory.
+        images: uint8 [B, 3, H, W], channels last in memory; on the host, unless a device renders
+            the views.
         labels: Class indices, int64 [B]; -1 where an image has no known label.
         positions: Indices into the loader's samples, int64 [B].
     """
@@ -50,6 +52,48 @@ class _Draw:
 
     position: int
     repeat: int
+
+
+class _Views(Protocol):
+    """The images of one batch on their way: put in by threads, taken out as one tensor."""
+
+    def put(self, row: int, image: npt.NDArray[np.uint8], rng: np.random.Generator) -> None:
+        """Take in one photograph [H, W, 3]."""
+
+    def images(self) -> torch.Tensor:
+        """All of them, uint8 [B, 3, H, W]."""
+
+
+class _MadeViews:
+    """Each view is made in the thread that read its photograph."""
+
+    def __init__(self, transform: Transform, count: int) -> None:
+        self.transform = transform
+        self.pixels = np.empty((count, transform.imgsz, transform.imgsz, 3), dtype=np.uint8)
+
+    def put(self, row: int, image: npt.NDArray[np.uint8], rng: np.random.Generator) -> None:
+        self.pixels[row] = self.transform(image, rng)
+
+    def images(self) -> torch.Tensor:
+        return torch.from_numpy(self.pixels).permute(0, 3, 1, 2)
+
+
+class _DrawnViews:
+    """Threads read and draw; the device renders the batch when it is asked for."""
+
+    def __init__(self, augment: DeviceAugment, count: int) -> None:
+        self.augment = augment
+        self.rows: list[tuple[npt.NDArray[np.uint8], Drawn] | None] = [None] * count
+
+    def put(self, row: int, image: npt.NDArray[np.uint8], rng: np.random.Generator) -> None:
+        drawn = self.augment.transform.draw(image.shape[1], image.shape[0], rng)
+        self.rows[row] = (image, drawn)
+
+    def images(self) -> torch.Tensor:
+        pictures, drawn = zip(
+            *cast(list[tuple[npt.NDArray[np.uint8], Drawn]], self.rows), strict=True
+        )
+        return self.augment.views(pictures, drawn)
 
 
 class Loader:
@@ -69,6 +113,8 @@ class Loader:
         side: Short side in pixels to which photographs are reduced, with a store or without, so
             that both give the same batches; None: the store's, and without one they are not
             reduced.
+        augment: Renders the views of ``transform`` on a device, from the same random choices; None:
+            the threads make them.
     """
 
     def __init__(
@@ -82,6 +128,7 @@ class Loader:
         seed: int,
         store: PixelStore | None = None,
         side: int | None = None,
+        augment: DeviceAugment | None = None,
     ) -> None:
         self.samples = tuple(samples)
         self.transform = transform
@@ -90,6 +137,7 @@ class Loader:
         self.seed = seed
         self.store = store
         self.side = side if store is None else store.side
+        self.augment = augment
         self.labels = np.array(
             [class_index.get(sample.label or "", -1) for sample in self.samples], dtype=np.int64
         )
@@ -131,9 +179,9 @@ class Loader:
         return self._read_ahead(chosen, epoch)
 
     def _read_here(self, draws: Sequence[_Draw], epoch: int) -> Batch:
-        pixels = self._space(draws)
-        self._fill(pixels, draws, epoch)
-        return self._finish(pixels, draws)
+        views = self._views(len(draws))
+        self._fill(views, 0, draws, epoch)
+        return self._finish(views, draws)
 
     def _read_ahead(self, batches: Iterator[Sequence[_Draw]], epoch: int) -> Iterator[Batch]:
         """Batches in order, read by threads that stay a few batches ahead."""
@@ -154,23 +202,24 @@ class Loader:
     def _submit(
         self, pool: ThreadPoolExecutor, draws: Sequence[_Draw], epoch: int
     ) -> tuple[Callable[[], Batch], list[Future[None]]]:
-        pixels = self._space(draws)
+        views = self._views(len(draws))
         jobs = [
-            pool.submit(self._fill, pixels[i : i + _CHUNK], draws[i : i + _CHUNK], epoch)
+            pool.submit(self._fill, views, i, draws[i : i + _CHUNK], epoch)
             for i in range(0, len(draws), _CHUNK)
         ]
-        return lambda: self._finish(pixels, draws), jobs
+        return lambda: self._finish(views, draws), jobs
 
-    def _space(self, draws: Sequence[_Draw]) -> npt.NDArray[np.uint8]:
-        side = self.transform.imgsz
-        return np.empty((len(draws), side, side, 3), dtype=np.uint8)
+    def _views(self, count: int) -> _Views:
+        if self.augment is None:
+            return _MadeViews(self.transform, count)
+        return _DrawnViews(self.augment, count)
 
-    def _fill(self, pixels: npt.NDArray[np.uint8], draws: Sequence[_Draw], epoch: int) -> None:
-        """Read and transform each draw into its row of ``pixels`` [n, H, W, 3]."""
-        for row, draw in zip(pixels, draws, strict=True):
+    def _fill(self, views: _Views, first: int, draws: Sequence[_Draw], epoch: int) -> None:
+        """Read the photographs of consecutive draws, the first of which has row ``first``."""
+        for row, draw in enumerate(draws, first):
             sample = self.samples[draw.position]
             image = self._pixels(sample)
-            row[:] = self.transform(image, image_rng(self.seed, epoch, sample, draw.repeat))
+            views.put(row, image, image_rng(self.seed, epoch, sample, draw.repeat))
 
     def _pixels(self, sample: Sample) -> npt.NDArray[np.uint8]:
         """The photograph as it is stored, or decoded in the same way."""
@@ -185,10 +234,10 @@ class Loader:
                 self.store.put(picture)
         return picture.pixels
 
-    def _finish(self, pixels: npt.NDArray[np.uint8], draws: Sequence[_Draw]) -> Batch:
+    def _finish(self, views: _Views, draws: Sequence[_Draw]) -> Batch:
         positions = np.array([draw.position for draw in draws], dtype=np.int64)
         return Batch(
-            images=torch.from_numpy(pixels).permute(0, 3, 1, 2),
+            images=views.images(),
             labels=torch.from_numpy(self.labels[positions]),
             positions=torch.from_numpy(positions),
         )

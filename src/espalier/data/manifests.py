@@ -53,14 +53,17 @@ def read_manifest(path: Path) -> list[Sample]:
 
 
 def write_manifest(samples: Sequence[Sample], path: Path) -> None:
-    """Write readable samples as ``path,label,split,group``, with absolute paths."""
+    """Write readable photographs as ``path,label,split,group``, with absolute paths.
+
+    Painted pictures are not among them: as rows of a manifest they could come to validate.
+    """
 
     def write(partial: Path) -> None:
         with partial.open("w", encoding="utf-8", newline="") as file:
             table = csv.writer(file)
             table.writerow(("path", "label", "split", "group"))
             for s in samples:
-                if s.status == "ok":
+                if s.status == "ok" and not s.origin:
                     table.writerow((s.path, s.label or "", s.split or "", s.group or ""))
 
     write_whole(path, write)

@@ -59,7 +59,7 @@ def read_source(
     """
     samples, folder, notes = _list_source(source, root)
     samples = sorted(samples, key=lambda sample: sample.path)
-    return Source(tuple(_with_ids(_inspected(samples, progress, store))), folder, tuple(notes))
+    return Source(tuple(inspected(samples, progress, store)), folder, tuple(notes))
 
 
 def survey_source(source: str, *, root: str | None) -> Survey:
@@ -102,7 +102,14 @@ def find_images(paths: Sequence[str]) -> list[str]:
 
 def inspect_files(paths: Sequence[str]) -> list[Sample]:
     """Unlabelled samples of image files, each looked at; what cannot be read says why."""
-    return _with_ids(_inspected([Sample("", path, None) for path in paths], None, None))
+    return inspected([Sample("", path, None) for path in paths])
+
+
+def inspected(
+    samples: Sequence[Sample], progress: Progress | None = None, store: PixelStore | None = None
+) -> list[Sample]:
+    """The samples with all that one look at each file tells: hash, size, whether it decodes."""
+    return _with_ids(_looked_at(samples, progress, store))
 
 
 def _list_source(source: str, root: str | None) -> tuple[list[Sample], str | None, list[str]]:
@@ -116,7 +123,7 @@ def _list_source(source: str, root: str | None) -> tuple[list[Sample], str | Non
     return samples, str(path), notes
 
 
-def _inspected(
+def _looked_at(
     samples: Sequence[Sample], progress: Progress | None, store: PixelStore | None
 ) -> list[Sample]:
     """Look at all files with a few threads: hashing and decoding release the GIL."""

@@ -21,6 +21,8 @@ from espalier.recipe.policies import resolve_steps
 from espalier.recipe.schema import Fit, Recipe
 from espalier.records import Split
 
+_ONE_BY_ONE = ("randaugment", "trivialaugment")
+
 
 class Transform(Protocol):
     """What the loader needs of a transform."""
@@ -64,6 +66,11 @@ class TrainTransform:
         from espalier.data.auto_augment import AutoAugment
 
         self.auto = AutoAugment(self.steps)
+
+    @property
+    def one_by_one(self) -> str:
+        """The step that takes one image at a time wherever it is computed; empty: none does."""
+        return next((step for step in _ONE_BY_ONE if step in self.steps), "")
 
     @property
     def at_least(self) -> int:

@@ -9,7 +9,6 @@ certain, and the interval is Wilson's.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -20,8 +19,6 @@ from espalier.errors import DataError
 from espalier.records import Predictions, Score
 
 Floats = npt.NDArray[np.float64]
-# 97.5th percentile of the normal distribution.
-Z = 1.959963984540054
 # Pseudo-images per class, split into right and wrong as the whole set is. With 0 or 1 the interval
 # is too short where classes have one to three images; 2 brought all simulated cases near 95 %.
 SMOOTHING = 2.0
@@ -72,16 +69,8 @@ def bootstrap(
     return {name: _score(float(values[name]), sizes[name]) for name in names}
 
 
-def wilson(share: float, images: float) -> tuple[float, float]:
-    """Wilson's 95 % score interval of a share measured on so many images (not always whole)."""
-    scale = 1 + Z * Z / images
-    centre = (share + Z * Z / (2 * images)) / scale
-    half = Z / scale * math.sqrt(share * (1 - share) / images + Z * Z / (4 * images * images))
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
 def _score(value: float, images: float) -> Score:
-    low, high = wilson(value, images)
+    low, high = metrics.wilson(value, images)
     # Rounding can leave the bound of a perfect score a hair below it.
     return Score(value, min(low, value), max(high, value))
 

@@ -67,7 +67,7 @@ def set_trainable(model: Classifier, stage: Stage) -> Trainable:
         ModelError: A named module does not exist; lists those that do.
     """
     model.requires_grad_(False)
-    for parameter in _chosen(model, stage):
+    for parameter in chosen_parameters(model, stage):
         parameter.requires_grad_(True)
     counts = {True: 0, False: 0}
     for parameter in model.parameters():
@@ -137,7 +137,12 @@ def model_parts(model: Classifier) -> dict[str, list[nn.Parameter]]:
     return {name: members for name, members in parts.items() if members}
 
 
-def _chosen(model: Classifier, stage: Stage) -> Iterable[nn.Parameter]:
+def chosen_parameters(model: Classifier, stage: Stage) -> Iterable[nn.Parameter]:
+    """The parameters that a stage is meant to train, whether or not they are thawed now.
+
+    Raises:
+        ModelError: A named module does not exist; lists those that do.
+    """
     wanted: str | float | tuple[str, ...] = stage.train
     if wanted == "all":
         return list(model.parameters())

@@ -39,6 +39,8 @@ DAILY: dict[str, str] = {
     "root": "data.root",
     "group_by": "data.group_by",
     "split_from": "data.split_from",
+    "corrections": "data.corrections",
+    "synthetic": "data.synthetic",
 }
 """Short names, for flags and ``key=value`` words -> the key they set."""
 

@@ -48,6 +48,8 @@ FOLLOWS: dict[str, tuple[str, ...]] = {
         "features.precision",
     ),
     "data.source": ("data.classes", "data.num_classes", "training.batch"),
+    "data.corrections": ("data.classes", "data.num_classes", "training.batch"),
+    "data.synthetic": ("data.classes", "data.num_classes", "training.batch"),
 }
 """Key -> keys that were chosen automatically because of it, and must be chosen again."""
 

@@ -60,6 +60,12 @@ class Data(Section):
         None, description="regular expression on the path; images with equal match stay together"
     )
     split_from: str | None = Field(None, description="an earlier run whose split is used again")
+    corrections: str | None = Field(
+        None, description="table of accepted corrections, as `espalier audit` writes it"
+    )
+    synthetic: str | None = Field(
+        None, description="synthetic.csv of `espalier synth`; its pictures train and do not judge"
+    )
     fit: Fit = Field("crop", description="how a photograph meets the square input")
     crop_share: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="share of the short side kept by `crop` in validation and prediction"
@@ -259,7 +265,9 @@ class Checkpointing(Section):
 class Logging(Section):
     """What is written while it trains, beside what is always written."""
 
-    curves: bool = Field(True, description="redraw curves.png after every epoch")
+    curves: bool = Field(
+        True, description="redraw curves.png after every epoch; of short epochs, now and then"
+    )
     step_every: Count = Field(10, description="optimizer steps between rows of steps.jsonl")
     tensorboard: bool = Field(False, description="needs espalier[logs]")
     out: str = Field("runs/train", description="folder of the runs")

@@ -247,7 +247,7 @@ def _translated(key: str, value: object) -> object:
     if isinstance(value, bool) and key in ("augment.policy", "model.weights"):
         names = {"augment.policy": ("none", "standard"), "model.weights": ("none", "pretrained")}
         return names[key][value]
-    if key in ("data.source", "model.weights", "logging.out") and isinstance(value, PurePath):
+    if isinstance(value, PurePath):
         return str(value)
     if not isinstance(value, str):
         return _tuple_free(value)

@@ -236,7 +236,8 @@ def _seconds_to_load(job: Job, split: Split, imgsz: int) -> float:
     """Per image: from the store or the file to the pixels of a batch."""
     some = _spread(job.train, LOADED)
     loader = build_loader(job, some, split, imgsz, min(_batch(job), len(some)))
-    return typical(lambda: _read(loader), torch.device("cpu")) / len(some)
+    device = loader.augment.device if loader.augment else torch.device("cpu")
+    return typical(lambda: _read(loader), device) / len(some)
 
 
 def _read(loader: Loader) -> None:

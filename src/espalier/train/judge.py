@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -12,21 +13,49 @@ from torch import Tensor
 
 from espalier import metrics
 from espalier.models.inference import predict_logits, return_freed_memory
+from espalier.models.stages import model_parts
 from espalier.records import EpochRow, Predictions
+from espalier.run_record import EpochSigns
 from espalier.train.features import Batches
 from espalier.train.finite import check_judged
 from espalier.train.job import Job
 from espalier.train.session import Session
 from espalier.train.state import State
+from espalier.train.vitals import FirstKept, epoch_signs, val_confusion
+from espalier.vitals.activity import ActivityWatch, FirstBatchWatched
+from espalier.vitals.judged import Counts
+from espalier.vitals.probing import image_losses
 
 
-def judge_epoch(job: Job, session: Session, state: State) -> EpochRow:
-    """Validate, measure the probe, move ``state`` past the epoch, and sum it up in a row."""
+@dataclass(frozen=True)
+class Judgement:
+    """What an epoch was worth.
+
+    Attributes:
+        row: Of ``results.csv``.
+        signs: What else rules want to know of it.
+        confusion: Of validation [K, K]; None for very many classes.
+        losses: Plain cross-entropy of each image of the probe, by its sample id.
+    """
+
+    row: EpochRow
+    signs: EpochSigns
+    confusion: Counts | None
+    losses: dict[str, float]
+
+
+def judge_epoch(job: Job, session: Session, state: State) -> Judgement:
+    """Validate, measure the probe, move ``state`` past the epoch, and sum it up."""
     started = time.perf_counter()
     return_freed_memory()
-    probe = metrics.summary(predict(job, session, session.probe))
+    watch, kept = ActivityWatch(session.judged, model_parts(job.model)), FirstKept(session.probe)
+    watched = replace(session, judged=FirstBatchWatched(session.judged, watch))
+    seen = predict(job, watched, kept)
+    probe = metrics.summary(seen)
     check_judged(job, session, state, probe["loss"])
-    val = metrics.summary(predict(job, session, session.val))
+    judged = predict(job, session, session.val)
+    val = metrics.summary(judged)
+    signs = epoch_signs(job, session, state, probe=seen, val=judged, watch=watch, first=kept.first)
     return_freed_memory()
     best = is_best(job.recipe.checkpointing.monitor, val, state)
     advance(job, state, val)
@@ -58,7 +87,8 @@ def judge_epoch(job: Job, session: Session, state: State) -> EpochRow:
     )
     state.rows.append(row)
     state.begin_epoch()
-    return row
+    losses = dict(zip(seen.sample_ids, image_losses(seen.logits, seen.labels), strict=True))
+    return Judgement(row, signs, val_confusion(judged), losses)
 
 
 def stacked(norms: Sequence[Tensor]) -> Tensor:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,27 @@ from espalier import files, runs
 from espalier.errors import DiskError
 from espalier.models.checkpoints import load_checkpoint, restore_weights, save_checkpoint
 from espalier.records import EpochRow, History
+from espalier.run_record import EpochSigns, to_plain
 from espalier.runs import RunDir
 from espalier.train.job import Job
+from espalier.train.judge import Judgement
 from espalier.train.loaders import judged_imgsz
 from espalier.train.session import Session
 from espalier.train.state import State
+from espalier.vitals.folder import SignsFolder
+
+# What of ``EpochSigns`` stands in the lines beside the figures of a row.
+TRAIN_SIGNS = (
+    "busy_loss", "busy_accuracy", "weight_norm", "loss_quantiles", "dead", "drift", "wait_seconds",
+    "drawn_share",
+)  # fmt: skip
+VAL_SIGNS = ("recall", "predicted", "ema_accuracy")
 
 
-def keep_epoch(job: Job, session: Session, state: State, row: EpochRow) -> None:
+def keep_epoch(job: Job, session: Session, state: State, judged: Judgement) -> None:
     """Put a finished epoch on record, and tell who watches."""
-    files.append_row(job.run.train_diagnostics, train_line(row))
-    files.append_row(job.run.val_diagnostics, val_line(row))
+    row = judged.row
+    keep_logs(job, judged)
     runs.write_results(job.run.results_file, state.rows)
     if row.best and job.recipe.checkpointing.save_best:
         save_checkpoint(job.run.best, payload(job, session, state))
@@ -41,6 +51,16 @@ def keep_epoch(job: Job, session: Session, state: State, row: EpochRow) -> None:
     job.watch.on_epoch(row, current_history(job, state))
 
 
+def keep_logs(job: Job, judged: Judgement) -> None:
+    """Append the lines of an epoch; the confusion matrix is that of the last one alone."""
+    row, folder = judged.row, SignsFolder(job.run.diagnostics)
+    files.append_row(job.run.train_diagnostics, train_line(row, judged.signs))
+    files.append_row(job.run.val_diagnostics, val_line(row, judged.signs))
+    folder.append_losses(row.epoch, list(judged.losses), list(judged.losses.values()))
+    if judged.confusion is not None:
+        folder.write_confusion(row.epoch, job.catalog.classes, judged.confusion.tolist())
+
+
 def current_history(job: Job, state: State) -> History:
     """The run so far, as a picture needs it."""
     rows = tuple(state.rows)
@@ -49,7 +69,7 @@ def current_history(job: Job, state: State) -> History:
     )
 
 
-def train_line(row: EpochRow) -> dict[str, Any]:
+def train_line(row: EpochRow, signs: EpochSigns | None = None) -> dict[str, Any]:
     """A line of ``train_diagnostics.jsonl``."""
     return {
         "epoch": row.epoch,
@@ -67,10 +87,11 @@ def train_line(row: EpochRow) -> dict[str, Any]:
         "clean_accuracy": row.probe_accuracy,
         "batches": row.batches,
         "seconds": row.seconds,
+        **named(signs or EpochSigns(row.epoch), TRAIN_SIGNS),
     }
 
 
-def val_line(row: EpochRow) -> dict[str, Any]:
+def val_line(row: EpochRow, signs: EpochSigns | None = None) -> dict[str, Any]:
     """A line of ``val_diagnostics.jsonl``."""
     return {
         "epoch": row.epoch,
@@ -81,7 +102,13 @@ def val_line(row: EpochRow) -> dict[str, Any]:
         "macro_f1": row.val_macro_f1,
         "learning_rate": row.learning_rate,
         "best": row.best,
+        **named(signs or EpochSigns(row.epoch), VAL_SIGNS),
     }
+
+
+def named(signs: EpochSigns, names: Sequence[str]) -> dict[str, Any]:
+    """Some signs of an epoch as plain values."""
+    return {name: to_plain(getattr(signs, name)) for name in names}
 
 
 def payload(job: Job, session: Session, state: State) -> dict[str, Any]:

@@ -77,6 +77,7 @@ class Keeper:
             "fit": [recipe.data.fit, recipe.data.crop_share],
             "augment": augment,
             "side": live.side,
+            "rendered": live.augment is not None,
             "samples": [sample.sample_id for sample in live.samples],
         }
 

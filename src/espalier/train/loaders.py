@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 import numpy as np
+import torch
 
+from espalier.data.augment_device import DeviceAugment
 from espalier.data.loader import Loader
-from espalier.data.transforms import transform_for
+from espalier.data.transforms import EvalTransform, TrainTransform, transform_for
 from espalier.models.inference import Normalizer, judging_batch
 from espalier.recipe.schema import Recipe, Stage
 from espalier.records import Sample, Split
@@ -18,6 +20,8 @@ PROBE_IMAGES = 512
 MIN_PROBE_IMAGES = 50
 # Resolutions that rise within a stage do so in steps that every usual backbone accepts.
 SIZE_STEP = 32
+# Kinds of devices that render the training views of a batch better than threads of the host do.
+RENDERING = ("cuda",)
 
 
 def by_size(job: Job, stage: Stage) -> Callable[[int], Loader]:
@@ -74,16 +78,42 @@ def build_loader(
     job: Job, samples: Sequence[Sample], split: Split, imgsz: int, batch: int
 ) -> Loader:
     """A loader of the job's photographs, seen as a split sees them."""
+    transform = transform_for(split, job.recipe, imgsz)
     return Loader(
         samples,
         job.class_index,
-        transform_for(split, job.recipe, imgsz),
+        transform,
         batch=batch,
         workers=cast(int, job.recipe.data.workers),
         seed=job.recipe.training.seed,
         store=job.store,
         side=job.side,
+        augment=device_augment(transform, job.fabric.device),
     )
+
+
+def device_augment(
+    transform: TrainTransform | EvalTransform, device: torch.device
+) -> DeviceAugment | None:
+    """What renders the views of a transform on the device that trains; None: threads make them.
+
+    Training views, on a device made for it, of a policy all of whose steps take a batch. The fixed
+    view of validation is the same in every run, whatever it computes on.
+    """
+    if not isinstance(transform, TrainTransform) or device.type not in RENDERING:
+        return None
+    return None if transform.one_by_one else DeviceAugment(transform, device)
+
+
+def rendering(job: Job, stage: Stage) -> str:
+    """Where the training views of a stage are made, for the log; empty where only threads can."""
+    device = job.fabric.device
+    if device.type not in RENDERING or stage.solve:
+        return ""
+    transform = cast(TrainTransform, transform_for("train", job.recipe, cast(int, stage.imgsz)))
+    if transform.one_by_one:
+        return f"training views are made on the CPU: {transform.one_by_one} takes one at a time"
+    return f"training views are rendered on {device}, a batch at a time"
 
 
 def probe_samples(job: Job) -> tuple[Sample, ...]:

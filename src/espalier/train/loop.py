@@ -7,6 +7,7 @@ epoch, batch), so a run that was killed and resumed equals one that never was, b
 from __future__ import annotations
 
 import itertools
+import math
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,12 +26,14 @@ from espalier.train.interrupts import Interrupts
 from espalier.train.job import Job
 from espalier.train.judge import judge_epoch
 from espalier.train.keep import carry_best_weights, keep_epoch, save_last
+from espalier.train.live import reason_to_end
 from espalier.train.mixing import mix
 from espalier.train.optimizers import restore_optimizer, set_rates
+from espalier.train.record import begin_stage, note_weight_use
 from espalier.train.session import Session, batch_order, enter_training_mode, open_session
 from espalier.train.solve import solve_epoch
 from espalier.train.state import State, stopper_for
-from espalier.train.vitals import step_row, total_norm
+from espalier.vitals.steps import label_entropy, step_row, total_norm
 
 
 def fit(
@@ -60,10 +63,12 @@ def fit(
             # A run can be resumed from the first step of a stage on, also when it is killed between
             # writing best.pt and last.pt: what is best by then is not what was carried over.
             save_last(job, session, state)
+        begin_stage(job, session, state)
         while not state.ended and not state.stage_done(session.stage):
             train_epoch(job, session, state, interrupts)
-            row = judge_epoch(job, session, state)
-            keep_epoch(job, session, state, row)
+            keep_epoch(job, session, state, judge_epoch(job, session, state))
+            note_weight_use(job, state)
+            state.ended = state.ended or reason_to_end(job.watch)
         if state.ended:
             break
         note_early_stop(job, session, state)
@@ -98,6 +103,7 @@ def train_epoch(job: Job, session: Session, state: State, interrupts: Interrupts
     started = time.perf_counter()
     batches = session.train(state.stage_epoch).epoch(order, state.epoch, start_batch=state.batch)
     for window in windows(itertools.islice(batches, left), job.recipe.training.accumulate):
+        state.totals.wait += time.perf_counter() - started
         train_step(job, session, state, window)
         now = time.perf_counter()
         state.totals.seconds, started = state.totals.seconds + now - started, now
@@ -139,7 +145,7 @@ def train_step(job: Job, session: Session, state: State, window: list[Batch]) ->
         check_finite(job, session, state)
     session.optimizer.step()
     if measured:
-        keep_vitals(job, session, state, loss, norm)
+        keep_vitals(job, session, state, loss, norm, window)
     session.optimizer.zero_grad(set_to_none=True)
     state.totals.grad_norms.append(norm)
     state.batch += len(window)
@@ -156,10 +162,13 @@ def backward(job: Job, session: Session, state: State, window: list[Batch]) -> T
     for offset, batch in enumerate(window):
         images, targets = prepare(job, session, state, batch, offset)
         logits = session.model(images)
-        loss = session.loss(logits, targets).sum() / images_in_window
+        losses = session.loss(logits, targets)
+        loss = losses.sum() / images_in_window
         job.fabric.backward(loss)
         total += loss.detach()
         count(state, logits.detach(), targets, loss.detach() * images_in_window)
+        if state.weight_use is not None:
+            state.weight_use.add(logits.detach(), targets, losses.detach())
     return total
 
 
@@ -211,9 +220,12 @@ def clip(job: Job, session: Session) -> Tensor:
     return torch.nn.utils.clip_grad_norm_(learning, limit)
 
 
-def keep_vitals(job: Job, session: Session, state: State, loss: Tensor, norm: Tensor) -> None:
+def keep_vitals(
+    job: Job, session: Session, state: State, loss: Tensor, norm: Tensor, window: list[Batch]
+) -> None:
     """Append this step's vital signs to ``steps.jsonl``."""
-    parts, update = session.vitals.after_step()
+    parts, update, _ = session.vitals.after_step()
+    scaler = getattr(job.fabric.strategy.precision, "scaler", None)
     state.totals.update_norms.append(update)
     row = step_row(
         # As everywhere, the step counts what is finished: this one is the state's next.
@@ -224,6 +236,9 @@ def keep_vitals(job: Job, session: Session, state: State, loss: Tensor, norm: Te
         rate=float(session.optimizer.param_groups[-1]["lr"]),
         norm=float(norm),
         clip=job.recipe.optimizer.clip_norm,
+        entropy=label_entropy(torch.cat([batch.labels for batch in window])),
+        scale=math.nan if scaler is None else float(scaler.get_scale()),
+        skipped=None if scaler is None else not any(p["changed"] for p in parts.values()),
     )
     append_row(job.run.steps_file, {**row, "parts": parts, "update_norm": update})
 

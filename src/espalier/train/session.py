@@ -22,14 +22,16 @@ from espalier.models.build import set_image_size
 from espalier.models.inference import memory_format
 from espalier.models.stages import model_parts, parameter_groups, set_mode, set_trainable
 from espalier.recipe.schema import Stage
+from espalier.train.decisions import record_keeping
 from espalier.train.features import Batches
 from espalier.train.inputs import Inputs, open_inputs
 from espalier.train.job import Job
+from espalier.train.loaders import rendering
 from espalier.train.losses import build_loss
 from espalier.train.optimizers import build_optimizer
 from espalier.train.schedules import StagePlan, stage_plan
 from espalier.train.state import State
-from espalier.train.vitals import Vitals
+from espalier.vitals.steps import StepGauge
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Session:
     probe: Batches
     labels: npt.NDArray[np.int64]
     normalizer: nn.Module
-    vitals: Vitals
+    vitals: StepGauge
     plan: StagePlan
     batches_per_epoch: int
     steps_per_epoch: int
@@ -87,6 +89,11 @@ def open_session(job: Job, state: State, pause: Callable[[], None] = go_on) -> S
     inputs = open_inputs(job, stage, views=state.views, pause=pause)
     if state.views is None:
         note_keeping(job, inputs)
+        if words := rendering(job, stage):
+            job.watch.on_note(words)
+    if state.views != 0:
+        # Taken up again, a stage that keeps nothing has no other reason than it had.
+        record_keeping(job, stage.name, inputs.keeping)
     state.views = inputs.keeping.views
     model, optimizer = job.fabric.setup(inputs.model, optimizer)
     batches = batches_of(job, stage)
@@ -112,7 +119,7 @@ def open_session(job: Job, state: State, pause: Callable[[], None] = go_on) -> S
         probe=inputs.probe,
         labels=np.array([job.class_index[cast(str, s.label)] for s in job.train], dtype=np.int64),
         normalizer=inputs.normalizer,
-        vitals=Vitals(parts, recipe.logging.step_every),
+        vitals=StepGauge(parts, recipe.logging.step_every),
         plan=stage_plan(recipe, stage, steps_per_epoch),
         batches_per_epoch=batches,
         steps_per_epoch=steps_per_epoch,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,8 @@ from espalier.recipe.schema import Stage
 from espalier.records import EpochRow
 from espalier.runs import epoch_row
 from espalier.train.stopping import EarlyStopping
+from espalier.train.weight_use import WeightUse
+from espalier.vitals.parts import NormStatistics
 
 
 @dataclass
@@ -27,6 +30,8 @@ class Totals:
     grad_norms: list[Tensor] = field(default_factory=list)
     update_norms: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    # Of these seconds, those in which training waited for data.
+    wait: float = 0.0
     # Step, loss and gradient norm of the steps that nobody has looked at; none when it is saved.
     unchecked: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)
 
@@ -40,6 +45,7 @@ class Totals:
             "grad_norms": [float(norm) for norm in self.grad_norms],
             "update_norms": list(self.update_norms),
             "seconds": self.seconds,
+            "wait": self.wait,
         }
 
     @classmethod
@@ -69,6 +75,8 @@ class State:
         ended: Why the run is over; empty while it is not.
         views: Kept views of each image in this stage, 0 where frozen layers run live; None before
             that is decided. On record, because a resumed run must see the same views.
+        norms: Statistics of BatchNorm when the stage began; they lie beside the logs.
+        weight_use: Compares the loss with the class weights in the first epoch; None in others.
     """
 
     stopper: EarlyStopping
@@ -85,6 +93,8 @@ class State:
     totals: Totals = field(default_factory=Totals)
     ended: str = ""
     views: int | None = None
+    norms: Mapping[str, NormStatistics] = field(default_factory=dict)
+    weight_use: WeightUse | None = None
 
     def stage_done(self, stage: Stage) -> bool:
         """Whether this stage has had its epochs, or stopped early."""

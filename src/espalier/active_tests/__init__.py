@@ -1,0 +1,1 @@
+"""Active tests (``espalier diagnose --probe``): what a log cannot decide is tried, in seconds."""

@@ -1,0 +1,1 @@
+"""An audit: photographs -> looks -> copies -> features -> findings -> pictures and one page."""

@@ -1,0 +1,188 @@
+"""A diagnosis as a person reads it: verdict, cause, what to do; then what it rests on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from espalier.findings import Evidence, Finding, Report
+from espalier.report.audit_findings import number_text
+from espalier.report.findings_text import (
+    MARKS,
+    edit_text,
+    rule_text,
+    skipped_by_reason,
+    skipped_lines,
+)
+from espalier.report.names import one_line
+from espalier.report.paragraphs import wrapped
+from espalier.report.tables import WIDTH
+
+REASONS = 4
+"""Most reasons for not judging that the short text names."""
+_COLUMN = 9
+_HEALTHY = "healthy"
+_VERDICTS: Mapping[str, str] = {
+    "error": "something is wrong",
+    "warning": "the result suffers",
+    "info": "nothing wrong was found",
+    "clear": "nothing can be said",
+}
+
+
+def causes_of(report: Report) -> tuple[Finding, ...]:
+    """The findings that follow from no other one, in the order of the report."""
+    named = {rule for finding in report.findings for rule in finding.consequences}
+    return tuple(finding for finding in report.findings if finding.rule not in named)
+
+
+def following(report: Report, finding: Finding) -> tuple[Finding, ...]:
+    """All that follows from a finding, also by way of another one."""
+    known = {found.rule: found for found in report.findings}
+    direct = [known[rule] for rule in finding.consequences if rule in known]
+    return tuple(f for found in direct for f in (found, *following(report, found)))
+
+
+def diagnosis_verdict(report: Report) -> str:
+    """``something is wrong: 1 cause, 3 findings follow from it; 41 checks in order``."""
+    return f"{_VERDICTS[report.verdict]}: {counted_text(report)}"
+
+
+def counted_text(report: Report) -> str:
+    """``1 cause, 3 findings follow from it; 41 checks in order, 12 could not judge``."""
+    alarms = [finding for finding in causes_of(report) if finding.severity != "info"]
+    behind = len({f.rule for cause in alarms for f in following(report, cause)})
+    text = f"{_count(len(alarms), 'cause')}; " if alarms else ""
+    if behind:
+        verb = "follows" if behind == 1 else "follow"
+        from_what = "it" if len(alarms) == 1 else "them"
+        text = f"{text[:-2]}, {_count(behind, 'finding')} {verb} from {from_what}; "
+    text += f"{_count(len(report.clear), 'check')} in order"
+    return text + (f", {len(report.skipped):,} could not judge" if report.skipped else "")
+
+
+def diagnosis_lines(
+    report: Report,
+    *,
+    about: str,
+    families: Mapping[str, Sequence[str]],
+    commands: Mapping[str, str],
+    everything: bool = False,
+) -> list[str]:
+    """A diagnosis in lines of at most 80 columns; only paths and commands may be longer.
+
+    Args:
+        report: As the doctor gives it: causes first.
+        about: What was looked at, in a line.
+        families: What rules look at -> names of those that are in order.
+        commands: Rule -> the command that does what its finding prescribes.
+        everything: Name every check, also those in order.
+    """
+    lines = [*wrapped(about), *wrapped(diagnosis_verdict(report))]
+    for finding in causes_of(report):
+        lines += ["", *cause_lines(report, finding, commands.get(finding.rule, ""))]
+    closing = _in_order(report, families, everything) + _not_judged(report, everything)
+    for note in report.notes:
+        closing += wrapped(one_line(note))
+    return lines + ([""] if closing else []) + closing
+
+
+def short_lines(report: Report, *, about: str, commands: Mapping[str, str]) -> list[str]:
+    """Verdict, causes and what to do, and nothing else."""
+    lines = [*wrapped(about), *wrapped(diagnosis_verdict(report))]
+    for finding in causes_of(report):
+        lines += _head_lines(finding, commands.get(finding.rule, ""))
+    return lines
+
+
+def cause_lines(report: Report, finding: Finding, command: str = "") -> list[str]:
+    """One cause: what is wrong, what to do, what it rests on, what follows from it."""
+    lines = _head_lines(finding, command)
+    rests = [evidence_text(entry) for entry in finding.evidence]
+    if finding.confidence < 1 and finding.rule != _HEALTHY:
+        rests.append(f"how sure: {finding.confidence:.2f} of 1, by the rule itself")
+    lines += _column("looked at" if finding.rule == _HEALTHY else "because", rests)
+    if finding.rule != _HEALTHY:
+        lines += _column("so also", [_named(found) for found in following(report, finding)])
+    return lines
+
+
+def evidence_text(entry: Evidence) -> str:
+    """``training loss: 7.21 nats, compared with 2.48 (epoch 3)``."""
+    text = f"{entry.name}: {number_text(entry.value, entry.unit)}"
+    if entry.threshold is not None:
+        text += f", compared with {number_text(entry.threshold)}"
+    return one_line(text + (f" ({entry.where})" if entry.where else ""))
+
+
+def edits_text(finding: Finding) -> list[str]:
+    """``a.lr x 0.1, b.lr x 0.1 (it diverges)``: the changes of one reason together."""
+    by_reason: dict[str, list[str]] = {}
+    for edit in finding.prescription:
+        change = edit_text(dataclasses.replace(edit, because=""))
+        by_reason.setdefault(one_line(edit.because), []).append(one_line(change))
+    return [
+        ", ".join(changes) + (f" ({reason})" if reason else "")
+        for reason, changes in by_reason.items()
+    ]
+
+
+def _head_lines(finding: Finding, command: str) -> list[str]:
+    mark = _HEALTHY if finding.rule == _HEALTHY else MARKS[finding.severity]
+    todo = [one_line(text) for text in finding.advice]
+    todo += [f"in the recipe: {text}" for text in edits_text(finding)]
+    lines = _column(mark, [_named(finding)])
+    lines += _column("do this" if finding.rule != _HEALTHY else "next", todo)
+    return lines + ([f"{'':<{_COLUMN}} {one_line(command)}"] if command else [])
+
+
+def _named(finding: Finding) -> str:
+    cause = one_line(finding.cause)
+    return cause[:1].upper() + cause[1:] + (f" [{finding.code}]" if finding.code else "")
+
+
+def _column(mark: str, texts: Sequence[str]) -> list[str]:
+    """Texts below each other, with the mark before the first of them."""
+    # A mark as wide as the column still keeps its distance from the text.
+    broken = [line for text in texts for line in wrapped(text, WIDTH - _COLUMN - 1)]
+    return [
+        f"{mark if number == 0 else '':<{_COLUMN}} {line}".rstrip()
+        for number, line in enumerate(broken)
+    ]
+
+
+def _in_order(report: Report, families: Mapping[str, Sequence[str]], everything: bool) -> list[str]:
+    healthy = any(finding.rule == _HEALTHY for finding in report.findings)
+    if not report.clear or (healthy and not everything):
+        # What a healthy run was asked stands beside its verdict.
+        return []
+    if not everything:
+        counts = [f"{name} ({len(rules)})" for name, rules in families.items() if rules]
+        return wrapped(f"in order: {', '.join(counts)}")
+    lines = ["in order:"]
+    for name, rules in families.items():
+        if rules:
+            lines += wrapped(f"  {name}: {', '.join(map(rule_text, rules))}")
+    return lines
+
+
+def _not_judged(report: Report, everything: bool) -> list[str]:
+    if everything or not report.skipped:
+        return skipped_lines(report)
+    reasons = skipped_by_reason(report)
+    named = list(reasons)[:REASONS]
+    left = len(reasons) - len(named)
+    text = f"not judged: {_count(len(report.skipped), 'check')}: {'; '.join(named)}"
+    return wrapped(
+        text + (f"; and {_count(left, 'other reason')} (--all names them)" if left else "")
+    )
+
+
+def _count(number: int, one: str) -> str:
+    return f"{number:,} {one}{'' if number == 1 else 's'}"
+
+
+def alarm_text(finding: Finding) -> str:
+    """A finding for a screen on which the run still goes on: what is wrong, and what to do."""
+    todo = f"\n  do this: {one_line(finding.advice[0])}" if finding.advice else ""
+    return f"{MARKS[finding.severity]}: {_named(finding)}{todo}"

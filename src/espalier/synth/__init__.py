@@ -1,0 +1,1 @@
+"""Making the photographs that are missing: believable variants of those that are there."""

@@ -1,0 +1,1 @@
+"""Vital signs of training, ours or anybody's: measured cheaply, written as rules read them."""
