@@ -22,8 +22,9 @@ class Look:
         orientation: EXIF orientation, 1 to 8; 1 where there is none.
         brightness: Mean luma, in [0, 1].
         contrast: Standard deviation of luma, in [0, 0.5].
-        sharpness: Standard deviation of the Laplacian of luma at 128 pixels of the short side
-            (fewer where the picture is smaller), divided by ``contrast``; about 0.1 when blurred.
+        sharpness: Standard deviation of the Laplacian of luma, smoothed by 1/128 of the short side,
+            at 128 pixels of the short side (fewer where the picture is smaller), divided by
+            ``contrast``; about 0.02 when blurred.
         colour: Mean distance of the pixels from gray, in [0, 1]; 0 for a gray picture.
     """
 

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,10 @@ from espalier.active_tests.results import (
 from espalier.diagnose import readers
 from espalier.diagnose.doctor import alarms, examine, known_rules
 from espalier.diagnose.ranks import FAMILIES, family_of
+from espalier.diagnose.treat import CannotChange, change_of, lower_floor
 from espalier.errors import EspalierError, RunError
 from espalier.evaluate.evaluation import Evaluation, evaluate_predictions, read_predictions
-from espalier.findings import Edit, Finding, Report
+from espalier.findings import Finding, Report
 from espalier.recipe.schema import Recipe
 from espalier.records import SPLITS, History
 from espalier.report.diagnosis_page import write_page
@@ -239,37 +240,16 @@ def judged(run: RunDir | None) -> list[Evaluation]:
 def command_for(run: RunDir, recipe: Recipe, finding: Finding) -> str:
     """The command that trains anew as a finding prescribes; empty where no recipe value says it."""
     values = recipe.model_dump(mode="json")
-    sets = [_set_word(values, edit) for edit in finding.prescription]
-    if not sets or not all(sets):
+    try:
+        changes = [change_of(values, edit, finding.rule) for edit in finding.prescription]
+    except CannotChange:
+        return ""
+    if not changes:
         return ""
     words = ["espalier", "train", "--config", str(run.recipe_file)]
-    for word in sets:
-        words += ["--set", word]
+    for change in [*changes, *lower_floor(values, changes)]:
+        words += ["--set", change.word]
     return shlex.join(words)
-
-
-def _set_word(values: Mapping[str, Any], edit: Edit) -> str:
-    """``section.key=value`` for an edit; empty where the recipe has no such value."""
-    before = _value(values, edit.key.split("."))
-    if edit.action == "set":
-        return f"{edit.key}={edit.value if isinstance(edit.value, str) else json.dumps(edit.value)}"
-    if edit.action == "multiply" and _is_number(before) and _is_number(edit.value):
-        return f"{edit.key}={before * edit.value:.6g}"
-    return ""
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _value(values: Any, keys: Sequence[str]) -> Any:
-    for key in keys:
-        if isinstance(values, list):
-            values = {entry["name"]: entry for entry in values if isinstance(entry, dict)}
-        if not isinstance(values, Mapping):
-            return None
-        values = values.get(key)
-    return values
 
 
 def live_findings(

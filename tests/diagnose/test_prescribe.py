@@ -73,6 +73,17 @@ def test_rates_are_multiplied_and_epochs_stay_whole(recipe: Recipe) -> None:
     assert found.changes[0].before == 5e-3
 
 
+def test_a_rate_below_the_last_one_of_the_schedule_takes_that_along(recipe: Recipe) -> None:
+    floor = recipe.schedule.min_lr
+    factor = 0.1 * floor / 5e-3
+    found = prescribe(recipe, report(finding("a", times("stages.all.lr", factor))))
+    assert set(values(found.changes)) == {"stages.all.lr", "schedule.min_lr"}
+    rate, last = (
+        float(str(values(found.changes)[k])) for k in ("stages.all.lr", "schedule.min_lr")
+    )
+    assert 0 < last < rate < floor
+
+
 def test_a_stage_without_a_value_of_its_own_has_that_of_all(recipe: Recipe) -> None:
     edits = (times("stages.head.backbone_lr", 0.1), put("stages.all.schedule", "cosine"))
     found = prescribe(recipe, report(finding("a", *edits)))

@@ -100,7 +100,7 @@ def test_a_killed_call_is_taken_up(tmp_path: Path) -> None:
     words = [sys.executable, "-c", code, str(photos), str(tmp_path / "out")]
     process = subprocess.Popen(words)
     deadline = time.monotonic() + 60
-    while len(list((tmp_path / "out").glob("*.jpg"))) < 2 and time.monotonic() < deadline:
+    while len(list((tmp_path / "out").glob("[!.]*.jpg"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()

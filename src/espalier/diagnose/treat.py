@@ -98,7 +98,7 @@ class Treatment:
         return tuple(change for change in self.changes if not change.safe)
 
 
-class _CannotChange(Exception):
+class CannotChange(Exception):
     """An edit changes nothing, or must not; the message says why."""
 
 
@@ -126,11 +126,27 @@ def prescribe(recipe: Recipe, report: Report, tried: Tried = ()) -> Treatment:
             try:
                 change = change_of(values, edit, finding.rule)
                 _check(change, taken, tried)
-            except _CannotChange as reason:
+            except CannotChange as reason:
                 left_out.append(LeftOut(edit.key, finding.rule, str(reason)))
             else:
                 taken.setdefault(change.key, change)
-    return Treatment(tuple(taken.values()), tuple(left_out), tuple(by_hand))
+    changes = tuple(taken.values())
+    return Treatment(changes + lower_floor(values, changes), tuple(left_out), tuple(by_hand))
+
+
+def lower_floor(values: Mapping[str, Any], changes: Sequence[Change]) -> tuple[Change, ...]:
+    """What must change with rates that come to lie below the schedule's last rate, if any do."""
+    rates = [
+        (float(change.after), change.rule)
+        for change in changes
+        if change.key.rpartition(".")[2] in ("lr", "backbone_lr") and _is_number(change.after)
+    ]
+    floor = values["schedule"]["min_lr"]
+    if not rates or min(rates)[0] > floor:
+        return ()
+    lowest, rule = min(rates)
+    below = float(f"{lowest / 100:.3g}")
+    return (Change("schedule.min_lr", floor, below, "must lie below the rates", True, rule),)
 
 
 def causes(report: Report) -> list[Finding]:
@@ -148,10 +164,10 @@ def change_of(values: Mapping[str, Any], edit: Edit, rule: str) -> Change:
         rule: By which rule.
     """
     if edit.key in _KEEPS_IMAGES:
-        raise _CannotChange("scores are compared on the same images, which this would change")
+        raise CannotChange("scores are compared on the same images, which this would change")
     schema = field_schema(edit.key)
     if schema is None:
-        raise _CannotChange("recipes have no such value")
+        raise CannotChange("recipes have no such value")
     before = value_at(values, edit.key)
     after = edit.value
     if edit.action == "unset":
@@ -159,7 +175,7 @@ def change_of(values: Mapping[str, Any], edit: Edit, rule: str) -> Change:
     elif edit.action == "multiply":
         after = _product(before, edit.value)
     if after == before and isinstance(after, bool) == isinstance(before, bool):
-        raise _CannotChange("it is so already")
+        raise CannotChange("it is so already")
     return Change(edit.key, before, after, edit.because, edit.safe, rule)
 
 
@@ -170,7 +186,7 @@ def value_at(values: Mapping[str, Any], key: str) -> Value:
         return _inner(values, parts)
     stages = {stage["name"]: stage for stage in values["stages"]}
     if parts[1] not in stages:
-        raise _CannotChange(f"there is no stage {parts[1]}")
+        raise CannotChange(f"there is no stage {parts[1]}")
     stage, name = stages[parts[1]], parts[2]
     if stage.get(name) is None and name == "backbone_lr":
         return stage["lr"]
@@ -187,7 +203,7 @@ def _inner(values: Any, parts: Sequence[str]) -> Value:
 
 def _product(before: Value, factor: Value) -> int | float:
     if not _is_number(before) or not _is_number(factor):
-        raise _CannotChange(f"{before} cannot be multiplied by {factor}")
+        raise CannotChange(f"{before} cannot be multiplied by {factor}")
     product = float(before * factor)
     return max(1, round(product)) if isinstance(before, int) else float(f"{product:.3g}")
 
@@ -198,8 +214,8 @@ def _is_number(value: Value) -> bool:
 
 def _check(change: Change, taken: Mapping[str, Change], tried: Tried) -> None:
     if (change.key, change.shown) in tried:
-        raise _CannotChange(f"{change.shown} was tried, and did not help")
+        raise CannotChange(f"{change.shown} was tried, and did not help")
     earlier = taken.get(change.key)
     if earlier is not None and earlier.shown != change.shown:
         rule = earlier.rule.replace("_", " ")
-        raise _CannotChange(f"{rule}, further up, sets it to {earlier.shown}")
+        raise CannotChange(f"{rule}, further up, sets it to {earlier.shown}")
