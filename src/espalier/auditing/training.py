@@ -53,7 +53,7 @@ def worth_saying(report: Report, source: str) -> list[str]:
     serious = [finding for finding in report.findings if finding.severity != "info"]
     if not serious:
         return []
-    lines = [f"{finding.severity}: {finding.cause}; {finding.advice[0]}" for finding in serious]
+    lines = [f"{finding.severity}: {finding.cause}. {finding.advice[0]}" for finding in serious]
     return [*lines, f"to see it: espalier audit {shlex.quote(source)}"]
 
 

@@ -111,7 +111,9 @@ def evidence_text(entry: Evidence) -> str:
     """``training loss: 7.21 nats, compared with 2.48 (epoch 3)``."""
     text = f"{entry.name}: {number_text(entry.value, entry.unit)}"
     if entry.threshold is not None:
-        text += f", compared with {number_text(entry.threshold, entry.unit)}"
+        # The unit is said once; a share reads as percent on both sides.
+        unit = entry.unit if entry.unit == "share" else ""
+        text += f", compared with {number_text(entry.threshold, unit)}"
     return one_line(text + (f" ({entry.where})" if entry.where else ""))
 
 
