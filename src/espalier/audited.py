@@ -110,12 +110,6 @@ class Audited:
         """All images that decode, in catalog order."""
         return tuple(sample for sample in self.catalog.samples if sample.status == "ok")
 
-    def require_looks(self) -> Mapping[str, Look]:
-        """The looks, or ``CannotJudge`` with the reason why nobody looked."""
-        if not self.looks and self.readable:
-            raise CannotJudge(self.unknown.get("looks", "the pixels were not looked at"))
-        return self.looks
-
     def require_pairs(self) -> tuple[Pair, ...]:
         """The pairs, or ``CannotJudge`` with the reason why nobody looked for them."""
         if self.pairs is None:

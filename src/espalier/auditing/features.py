@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from espalier.audit.confident import calibrated_probabilities
+from espalier.audit.groups import Chains
 from espalier.audited import Embedded, Pair
 from espalier.data.store_choice import side_for
 from espalier.errors import DataError, ModelError, WeightsError
@@ -122,17 +123,10 @@ def probed(embedded: Embedded, probe: Probe) -> Embedded:
 
 def independent_groups(catalog: Catalog, pairs: Sequence[Pair]) -> dict[str, str]:
     """``sample_id`` -> a name that all images share which may not stand on both sides."""
-    parent: dict[str, str] = {}
-
-    def root(name: str) -> str:
-        while parent.setdefault(name, name) != name:
-            parent[name] = parent[parent[name]]
-            name = parent[name]
-        return name
-
+    chains = Chains()
     for first, second in _ties(catalog, pairs):
-        parent[root(first)] = root(second)
-    return {sample.sample_id: root(sample.sample_id) for sample in catalog.samples}
+        chains.join(first, second)
+    return {s.sample_id: str(chains.root(s.sample_id)) for s in catalog.samples}
 
 
 def _ties(catalog: Catalog, pairs: Sequence[Pair]) -> Iterator[tuple[str, str]]:
