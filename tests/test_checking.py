@@ -328,6 +328,10 @@ def test_a_catalog_that_disagrees_with_the_folders_is_caught(trial):
     catalog = dataclasses.replace(catalog, samples=tuple(corrected))
     report = judge(dataclasses.replace(plain, job=dataclasses.replace(plain.job, catalog=catalog)))
     assert row(report, "labels").passed is True
+    painted = [dataclasses.replace(sample, origin="e" * 16) for sample in samples]
+    catalog = dataclasses.replace(catalog, samples=tuple(painted))
+    report = judge(dataclasses.replace(plain, job=dataclasses.replace(plain.job, catalog=catalog)))
+    assert row(report, "labels").passed is True
 
 
 def test_an_earlier_run_with_another_order_is_caught(uneven, trial, tmp_path):

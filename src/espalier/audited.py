@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -100,12 +101,12 @@ class Audited:
     unknown: Mapping[str, str] = field(default_factory=dict)
     imgsz: int = 224
 
-    @property
+    @cached_property
     def samples(self) -> Mapping[str, Sample]:
         """``sample_id`` -> sample, of all images."""
         return {sample.sample_id: sample for sample in self.catalog.samples}
 
-    @property
+    @cached_property
     def readable(self) -> tuple[Sample, ...]:
         """All images that decode, in catalog order."""
         return tuple(sample for sample in self.catalog.samples if sample.status == "ok")

@@ -169,6 +169,12 @@ def listed(names: Sequence[str], limit: int = 5) -> str:
     return f"{shown} and {len(names) - limit:,} more" if len(names) > limit else shown
 
 
+def percent(share: float) -> str:
+    """A share in words, one decimal at most from 1 % on: ``0.071 %``, ``3.1 %``, ``88 %``."""
+    value = 100 * share
+    return f"{value:.{3 if abs(value) >= 10 else 2}g} %"
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}

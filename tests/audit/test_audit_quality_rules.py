@@ -19,11 +19,11 @@ from sklearn.metrics import f1_score, recall_score
 
 import espalier.audit.rules
 from espalier.audit.looks import look_at_all
-from espalier.audit.robust import percent, usual
+from espalier.audit.robust import usual
 from espalier.audit.rules import class_imbalance, classes_too_small, label_mapping
 from espalier.audited import Audited, Embedded
 from espalier.data.catalog import build_catalog
-from espalier.findings import Finding
+from espalier.findings import Finding, percent
 from espalier.recipe.schema import Recipe
 from espalier.records import Catalog, Sample
 from espalier.rules import rules_in, run_rules
@@ -73,9 +73,18 @@ def test_equal_values_have_the_finest_spread() -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "text"), [(3 / 4211, "0.071 %"), (0.125, "12 %"), (0.996, "100 %"), (1.0, "100 %")]
+    ("share", "text"),
+    [
+        (0.0, "0 %"),
+        (3 / 4211, "0.071 %"),
+        (0.05, "5 %"),
+        (0.125, "12.5 %"),
+        (0.88, "88 %"),
+        (0.996, "99.6 %"),
+        (1.0, "100 %"),
+    ],
 )
-def test_shares_have_two_digits(share: float, text: str) -> None:
+def test_shares_have_one_decimal_at_most_from_one_percent_on(share: float, text: str) -> None:
     assert percent(share) == text
 
 

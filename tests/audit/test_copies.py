@@ -18,7 +18,7 @@ from sklearn.neighbors import NearestNeighbors
 from espalier.audit import windows
 from espalier.audit.alignment import align, small_gray
 from espalier.audit.copies import find_pairs
-from espalier.audit.looks import look_at_all
+from espalier.audit.looks import Hashes, look_at_all
 from espalier.audit.neighbours import nearest_pairs, principal
 from espalier.audit.rules import group_leakage
 from espalier.audit.series import guessed_series
@@ -267,3 +267,23 @@ def test_real_photographs_with_planted_copies(trashnet: Path, tmp_path: Path) ->
     planted = {frozenset((f"{n:03}", f"{n:03}-copy")) for n in range(0, len(files), 2)}
     assert len(found & planted) >= 0.9 * len(planted)
     assert len(found - planted) <= 1
+
+
+def test_more_shots_of_one_scene_than_a_bucket_holds_are_joined() -> None:
+    rng = np.random.default_rng(0)
+    scene = cv2.resize(rng.integers(0, 255, (24, 24, 3), np.uint8), (160, 160)).astype(int)
+    shots = [np.clip(scene + rng.integers(-6, 7, scene.shape), 0, 255) for _ in range(100)]
+    pictures = {f"{i:016x}": shot.astype(np.uint8) for i, shot in enumerate(shots)}
+    thumbnails = [
+        cv2.resize(cv2.cvtColor(shot, cv2.COLOR_RGB2GRAY), (32, 32), interpolation=cv2.INTER_AREA)
+        for shot in pictures.values()
+    ]
+    pairs = find_pairs(
+        [Sample(name, f"{name}.jpg", "a") for name in pictures],
+        Hashes(tuple(pictures), np.stack(thumbnails)),
+        None,
+        (),
+        read=lambda sample: pictures[sample.sample_id],
+    )
+    assert len(pairs) == 99
+    assert {pair.kind for pair in pairs} == {"near"}

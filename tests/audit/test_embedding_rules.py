@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,9 +123,11 @@ def test_a_pair_is_shown_with_the_images_most_mistaken() -> None:
         )
     )
     (case,) = finding.cases
-    assert set(case.samples[:3]) == {f"tree{row}" for row in np.argsort(share[:50])[:3]}
-    assert set(case.samples[3:]) == {f"tree{50 + row}" for row in np.argsort(-share[50:])[:3]}
+    # By turns: where a gallery has room for two pictures only, they are of both classes.
+    assert set(case.samples[::2]) == {f"tree{row}" for row in np.argsort(share[:50])[:3]}
+    assert set(case.samples[1::2]) == {f"tree{50 + row}" for row in np.argsort(-share[50:])[:3]}
     assert {e.where for e in finding.evidence} == {"ash / birch"}
+    assert finding.evidence[0].threshold == 90
     assert any("--imgsz 288" in line for line in finding.advice)
 
 
@@ -154,6 +157,7 @@ def test_a_hard_class_is_named_with_what_it_is_taken_for() -> None:
     (case,) = finding.cases
     assert case.label == "birch"
     assert case.text == "36 of 60 images found (60 %), F1 0.75; 24 taken for cedar"
+    assert [e.threshold for e in finding.evidence] == [pytest.approx(1 - 0.15)]
 
 
 def parts(train: Sequence[int], val: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -263,3 +267,47 @@ def test_drift_of_a_large_set_takes_seconds() -> None:
     assert time.process_time() - started < 5
     assert drift is not None
     assert drift.interval[0] < 0.52
+
+
+def test_a_part_of_one_group_cannot_be_compared() -> None:
+    labels, val = parts([60, 60], [30, 30])
+    groups = ["field 2" if of_val else str(row) for row, of_val in enumerate(val)]
+    assert measure_drift(features_of(labels), labels, val, groups) is None
+
+
+def test_painted_pictures_are_no_drift() -> None:
+    labels, val = parts([200, 200], [100, 100])
+    features = features_of(labels)
+    painted = ~val & (np.arange(len(labels)) % 2 == 0)
+    features[painted, 3] += 12
+    splits: list[Split] = ["val" if of_val else "train" for of_val in val]
+    subject = forest(labels, features=features, splits=splits)
+    assert split_drift.check(subject, split_drift.Thresholds()) is not None
+    samples = tuple(
+        replace(sample, origin="e" * 16) if drawn else sample
+        for sample, drawn in zip(subject.catalog.samples, painted, strict=True)
+    )
+    subject = replace(subject, catalog=replace(subject.catalog, samples=samples))
+    assert split_drift.check(subject, split_drift.Thresholds()) is None
+
+
+def test_many_images_and_many_classes_are_judged_in_seconds() -> None:
+    """Half a minute where each image or each pair of classes looked through all images."""
+    labels = np.arange(12_000) % 4
+    splits: list[Split] = ["val" if row % 7 == 0 else "train" for row in range(len(labels))]
+    subject = forest(labels, features=features_of(labels, 4), splits=splits)
+    started = time.process_time()
+    split_drift.check(subject, split_drift.Thresholds())
+    assert time.process_time() - started < 5
+
+
+def test_a_larger_size_is_larger() -> None:
+    labels = np.repeat(np.arange(4), 50)
+    subject = forest(labels, probabilities=np.full((200, 4), 0.25))
+    for imgsz, larger in ((32, 64), (128, 160), (160, 224), (224, 288)):
+        finding = fires(
+            inseparable_classes.check(
+                replace(subject, imgsz=imgsz), inseparable_classes.Thresholds()
+            )
+        )
+        assert f"--imgsz {larger} " in finding.advice[1]

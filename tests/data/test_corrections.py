@@ -84,9 +84,22 @@ def build(source: Path | str, **changes: object) -> Catalog:
 DANGEROUS = (
     '=HYPERLINK("http://x","y")', "+1", "-odd/x.jpg", "@home", "\t=1", " =1", "\uff1d1", "007",
     "1-2", "10:30", "12e4567890123456", "1234567890123456", "TRUE", "wahr", "5%", "'007",
-    "'=x", "''a",
+    "'=x", "''a", "MAR1", "Sep 2", "1-Mar", "5 mai", "Jan-05", "$5", "5€", "(5)", "3 PM",
 )  # fmt: skip
-HARMLESS = ("rust/IMG_1.jpg", "healthy", "3d_print", "a=b", "0x1f", "12a4567890123456~2", "", "é")
+HARMLESS = (
+    "rust/IMG_1.jpg",
+    "healthy",
+    "3d_print",
+    "a=b",
+    "0x1f",
+    "12a4567890123456~2",
+    "",
+    "é",
+    "march",
+    "marble",
+    "plate 3",
+    "may",
+)
 
 
 @pytest.mark.parametrize("text", DANGEROUS)

@@ -63,9 +63,10 @@ def test_the_table_of_synth_is_read(tmp_path: Path) -> None:
     (tmp_path / "x.jpg").touch()
     table = tmp_path / "synthetic.csv"
     table.write_text(HEAD + f"x.jpg,dirty,train,{'a' * 16},yes,/p/0.jpg,dirty,soy,light,0\n")
-    assert read_synthetic(table) == [
-        Sample("", str(tmp_path / "x.jpg"), "dirty", split="train", origin="a" * 16)
-    ]
+    wanted = [Sample("", str(tmp_path / "x.jpg"), "dirty", split="train", origin="a" * 16)]
+    assert read_synthetic(table) == wanted
+    table.write_text(table.read_text(), encoding="utf-8-sig")
+    assert read_synthetic(table) == wanted
 
 
 @pytest.mark.parametrize("text", ["", "path,label\nx.jpg,a\n", HEAD + "x.jpg,a,,,no,,,,,\n"])
@@ -81,3 +82,25 @@ def test_missing_pictures_are_named(tmp_path: Path) -> None:
     table.write_text(HEAD + f"gone.jpg,dirty,train,{'a' * 16},yes,/p/0.jpg,dirty,soy,light,0\n")
     with pytest.raises(DataError, match="1 of the 1 pictures"):
         read_synthetic(table)
+
+
+def painted_on(*photographs: Sample) -> list[Sample]:
+    """One painted picture of the first photograph, placed among all of them."""
+    painted = Sample("e" * 16, "/s/e.jpg", "b", origin=photographs[0].content)
+    return [s for s in place_synthetic(photographs, [painted])[0] if s.origin]
+
+
+def test_a_copy_of_the_original_that_judges_counts_as_the_original() -> None:
+    first = Sample("a" * 16, "/p/1.jpg", "a", split="val")
+    copy = Sample(f"{'a' * 16}~2", "/p/2.jpg", "a", split="train")
+    for photographs in ((first, copy), (copy, first)):
+        (found,) = painted_on(*photographs)
+        assert (found.status, found.reason) == ("dropped", "its photograph is in val")
+
+
+def test_what_is_painted_on_a_photograph_that_a_person_left_out_goes_too() -> None:
+    leaked = Sample("a" * 16, "/p/1.jpg", "a", split="train", status="dropped", reason="as a test")
+    (found,) = painted_on(leaked)
+    assert (found.status, found.reason) == ("dropped", "its photograph is left out")
+    copy = Sample(f"{'a' * 16}~2", "/p/2.jpg", "a", split="train")
+    assert [s.status for s in painted_on(leaked, copy)] == ["ok"]

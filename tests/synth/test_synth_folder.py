@@ -207,3 +207,15 @@ def test_orders_that_cannot_be_met(
         make(order(tmp_path, photos, **values))
     assert caught.value.hint
     assert not (tmp_path / "out").exists()
+
+
+def test_pictures_that_a_kill_left_out_of_the_table_count_for_a_ratio(
+    tmp_path: Path, photos: Path
+) -> None:
+    wanted = order(tmp_path, photos, variations=None, ratio=2.0)
+    make(wanted)
+    table = wanted.out / MANIFEST
+    table.write_text(table.read_text(encoding="utf-8").partition("\n")[0] + "\n", encoding="utf-8")
+    again = make(wanted)
+    assert (again.made.total(), again.there, again.is_enough) == (0, 6, True)
+    assert len(rows_of(wanted.out)) == len(list(wanted.out.glob("*.jpg"))) == 6

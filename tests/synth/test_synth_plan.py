@@ -75,3 +75,10 @@ def test_shares_that_cannot_be_used_are_one_error(text: str) -> None:
         parse_shares(text)
     assert caught.value.problems
     assert "light=0.3" in caught.value.hint
+
+
+def test_a_long_name_leaves_room_for_what_is_written_behind_it() -> None:
+    names = [Original(Path(f"photos/{'葉' * 80}{i}.png"), f"{i:016x}") for i in range(2)]
+    found = {one.name for one in planned(names, 2)}
+    assert len(found) == 2
+    assert all(len(name.encode()) < 230 for name in found)

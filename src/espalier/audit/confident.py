@@ -21,7 +21,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
 from espalier.audit.separation import separability
@@ -246,6 +245,9 @@ def _fit_sharpness(logits: Floats, labels: Labels, rates: Floats) -> float:
     def loss(log_sharpness: float) -> float:
         probabilities = softmax(np.exp(log_sharpness) * logits, axis=1)
         return -float(np.log((probabilities * towards).sum(axis=1) + SMALLEST).mean())
+
+    # A third of a second to import, and every listing of the rules would wait for it.
+    from scipy.optimize import minimize_scalar
 
     found = minimize_scalar(loss, bounds=(-3.5, 2.5), method="bounded", options={"xatol": 0.02})
     return float(np.exp(found.x))

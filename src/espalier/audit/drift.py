@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import solve
-from scipy.sparse import csr_array
 
 from espalier.audit.separation import auc, auc_interval
 
@@ -104,6 +102,9 @@ def _judged(features: npt.NDArray[np.float32], cells: Labels, folds: Labels) -> 
 
 def _moments(inputs: npt.NDArray[np.float32], cells: Labels, count: int) -> tuple[Floats, ...]:
     """Sum of x x' [F, F], sums [cells, F] and images [cells]; a cell is one class of one part."""
+    # Listing the rules need not wait for it.
+    from scipy.sparse import csr_array
+
     places = np.arange(len(cells))
     member = csr_array((np.ones(len(cells)), (cells, places)), shape=(count, len(cells)))
     sums: Floats = member @ inputs.astype(np.float64)
@@ -112,11 +113,17 @@ def _moments(inputs: npt.NDArray[np.float32], cells: Labels, count: int) -> tupl
 
 
 def _discriminant(gram: Floats, sums: Floats, images: Floats) -> tuple[Floats, Floats]:
-    """Direction [F] in which the parts differ most, and the middle of each class [K, F]."""
+    """Direction [F] in which the parts differ most, and the middle of each class [K, F].
+
+    The direction is NaN where no class has images of both parts left: all those of one part are of
+    one group, and that one is held out.
+    """
     known = images > 0
     means = np.divide(sums, images[:, None], out=np.full_like(sums, np.nan), where=known[:, None])
     middles = (means[0::2] + means[1::2]) / 2
     both = known[0::2] & known[1::2]
+    if not both.any():
+        return np.full(sums.shape[1], np.nan), middles
     first, second = images[0::2][both], images[1::2][both]
     # Weights of Cochran, Mantel and Haenszel: what a class says of the difference of its parts.
     weights = first * second / (first + second)
@@ -124,6 +131,8 @@ def _discriminant(gram: Floats, sums: Floats, images: Floats) -> tuple[Floats, F
     within = gram - means[known].T @ sums[known]
     within /= images.sum()
     within[np.diag_indices_from(within)] += SHRINKAGE
+    from scipy.linalg import solve
+
     direction: Floats = solve(within, gap, assume_a="pos")
     spread = float(np.sqrt(direction @ within @ direction)) or 1.0
     return direction / spread, middles

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from espalier.audited import Audited, Pair
 from espalier.records import SPLITS, Sample, Split
+
+T = TypeVar("T")
+
+OWN_SPLIT_STAYS = (
+    "What you have put into a part stays there, whatever its group: put all pictures into one "
+    "folder per class first, and Espalier makes the split."
+)
+"""Advice where groups alone would change nothing."""
 
 
 class Chains:
@@ -51,6 +61,10 @@ class Group:
         """``sample_id`` of each."""
         return tuple(sample.sample_id for sample in self.samples)
 
+    def names_by_turns(self, kind: Callable[[Sample], Hashable]) -> tuple[str, ...]:
+        """The same, the first of each kind ahead: a gallery shows the first few only."""
+        return tuple(sample.sample_id for sample in in_turn(self.samples, kind))
+
     @property
     def labels(self) -> tuple[str, ...]:
         """The labels it carries, each once; images without one do not count."""
@@ -89,6 +103,16 @@ class Group:
         """The images to keep where it lies in several splits: test before val before train."""
         last = self.splits[-1]
         return tuple(sample for sample in self.samples if sample.split == last)
+
+
+def in_turn(things: Iterable[T], kind: Callable[[T], Hashable]) -> list[T]:
+    """The first thing of each kind, then the second of each, each in the given order."""
+    seen: Counter[Hashable] = Counter()
+    ranked = []
+    for thing in things:
+        seen[kind(thing)] += 1
+        ranked.append((seen[kind(thing)], thing))
+    return [thing for _, thing in sorted(ranked, key=lambda one: one[0])]
 
 
 def exact_groups(subject: Audited) -> list[Group]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from espalier.audited import Audited, Look
-from espalier.findings import Severity
+from espalier.findings import Severity, percent
 from espalier.records import Sample
 from espalier.rules import CannotJudge
 
@@ -102,8 +102,3 @@ def severity_by_share(found: int, of: int, limit: float) -> Severity:
 def share_of(found: int, of: int, what: str = "images") -> str:
     """``3 of 4,211 images (0.071 %)``."""
     return f"{found:,} of {of:,} {what} ({percent(found / of)})"
-
-
-def percent(share: float) -> str:
-    """A share in [0, 1] with two digits at most: ``0.071 %``, ``12 %``, ``100 %``."""
-    return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"

@@ -4,7 +4,9 @@ A thumbnail is described by its lowest cosine frequencies. Those of any window o
 with two small matrices, and those of a mirrored or turned picture are the same numbers with other
 signs and places. So all 91 windows of a picture are keyed by the signs of 24 frequencies, and
 another picture is looked up among them in its 8 orientations. The work grows with the number of
-pictures, not with its square: buckets that are too full say nothing and are left out.
+pictures, not with its square: buckets that are too full are left out, and the pictures in them
+compared with the next ones in the order of finer frequencies, so that many shots of one scene are
+still joined.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ _KEY_WAVES = 5
 _WAVES = 8
 _PROBED_BITS = 6
 _FULL_BUCKET = 64
+_NEXT_IN_CROWD = 3
 _AT_ONCE = 512
 ORIENTATIONS = 8
 # Gray levels; a picture that varies less is flat, and like every other flat one.
@@ -94,7 +97,8 @@ def guesses_by_key(thumbnails: npt.NDArray[np.uint8], least: float) -> Guesses:
         _best_of_pairs(guesses[guesses.likeness >= least])
         for guesses in _looked_up(thumbnails, keys, owners)
     ]
-    return best_of_pairs(found)
+    crowded = guesses_of_pairs(thumbnails, _crowded_pairs(thumbnails, keys), least)
+    return best_of_pairs([*found, crowded])
 
 
 def guesses_of_pairs(thumbnails: npt.NDArray[np.uint8], pairs: Ints, least: float) -> Guesses:
@@ -178,6 +182,20 @@ def _looked_up(thumbnails: npt.NDArray[np.uint8], keys: Ints, owners: Ints) -> I
         yield from _compared(
             thumbnails, whole, start, first[other], second[other], window[other], orientation[other]
         )
+
+
+def _crowded_pairs(thumbnails: npt.NDArray[np.uint8], keys: Ints) -> Ints:
+    """Pictures whose own bucket is too full, each with the next ones of the same key [P, 2]."""
+    waves = _whole_waves(thumbnails)
+    own = _signs(waves[:, :_KEY_WAVES, :_KEY_WAVES]) @ _bits()
+    counts = np.searchsorted(keys, own, side="right") - np.searchsorted(keys, own, side="left")
+    rows = np.flatnonzero(_textured(thumbnails) & (counts > _FULL_BUCKET))
+    finer = _signs(waves) @ (1 << np.arange(_WAVES**2 - 1, dtype=np.int64))[::-1]
+    rows = rows[np.lexsort((finer[rows], own[rows]))]
+    pairs = [np.stack([rows[:-n], rows[n:]], axis=1) for n in range(1, _NEXT_IN_CROWD + 1)]
+    joined = np.concatenate(pairs)
+    alike: Ints = joined[own[joined[:, 0]] == own[joined[:, 1]]]
+    return alike
 
 
 def _compared(

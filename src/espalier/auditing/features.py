@@ -15,7 +15,7 @@ from espalier.audit.groups import Chains
 from espalier.audited import Embedded, Pair
 from espalier.data.store_choice import side_for
 from espalier.errors import DataError, ModelError, WeightsError
-from espalier.evaluate.probe import Probe, linear_probe
+from espalier.evaluate.probe import Probe, check_features, linear_probe
 from espalier.models.grouped import keep_grouped_in_fp32
 from espalier.models.inference import judging_batch
 from espalier.preparation import Prepared, start_model
@@ -65,13 +65,17 @@ def embed(prepared: Prepared, note: Note) -> tuple[Embedded | None, str]:
         store=prepared.store,
     )
     samples, features = split_features(job)
-    index = job.class_index
+    labels = np.array([job.class_index[cast(str, s.label)] for s in samples], dtype=np.int64)
+    try:
+        check_features(features, labels, len(catalog.classes))
+    except DataError as error:
+        return None, f"{error.message}; {error.hint}"
     return (
         Embedded(
             model=recipe.model.name,
             sample_ids=tuple(sample.sample_id for sample in samples),
             features=features,
-            labels=np.array([index[cast(str, s.label)] for s in samples], dtype=np.int64),
+            labels=labels,
             probabilities=None,
             judged=np.zeros(len(samples), dtype=np.bool_),
         ),
@@ -132,6 +136,9 @@ def independent_groups(catalog: Catalog, pairs: Sequence[Pair]) -> dict[str, str
 def _ties(catalog: Catalog, pairs: Sequence[Pair]) -> Iterator[tuple[str, str]]:
     for sample in catalog.samples:
         yield sample.sample_id, f"content {sample.content}"
+        if sample.origin:
+            # What is painted on a photograph is a near copy of it.
+            yield sample.sample_id, f"content {sample.origin}"
         if sample.group:
             yield sample.sample_id, f"group {sample.group}"
     for pair in pairs:

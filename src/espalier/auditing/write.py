@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from espalier import files, runs
 from espalier.audit.balance import advice
+from espalier.audit.groups import in_turn
 from espalier.auditing.gather import Audit, thumbnail_of
 from espalier.data.catalog import write_catalog
 from espalier.data.corrections import write_corrections
@@ -55,10 +57,11 @@ class AuditFiles:
         if self.page is not None:
             lines.append(f"pictures     {self.page}")
         if self.corrections is not None:
+            photos, table = shlex.quote(self.source), shlex.quote(str(self.corrections))
             lines += [
                 f"corrections  {self.corrections}",
                 "             write yes behind those that you accept, then:",
-                f"             espalier train {self.source} --corrections {self.corrections}",
+                f"             espalier train {photos} --corrections {table}",
             ]
         return lines
 
@@ -179,7 +182,8 @@ def draw_policies(audit: Audit, path: Path) -> bool:
         Whether there was a photograph to draw.
     """
     recipe, catalog = audit.recipe, audit.audited.catalog
-    chosen = spread_over_classes(catalog.in_split("train"), PHOTOGRAPHS_SHOWN)
+    by_turns = in_turn(catalog.in_split("train"), lambda sample: sample.label)
+    chosen = by_turns[:PHOTOGRAPHS_SHOWN]
     imgsz = audit.audited.imgsz
     own = recipe.augment.policy
     policies = [own, *(name for name in POLICIES if name not in (own, "none"))]
@@ -208,16 +212,6 @@ def with_policy(recipe: Recipe, name: str, own: str) -> Recipe:
     steps = recipe.augment.steps if name == own else None
     augment = recipe.augment.model_copy(update={"policy": name, "steps": steps})
     return recipe.model_copy(update={"augment": augment})
-
-
-def spread_over_classes(samples: tuple[Sample, ...], count: int) -> list[Sample]:
-    """The first image of each class, then the second of each, until there are enough."""
-    seen: dict[str | None, int] = {}
-    ranked = []
-    for place, sample in enumerate(samples):
-        seen[sample.label] = seen.get(sample.label, 0) + 1
-        ranked.append((seen[sample.label], place, sample))
-    return [sample for _, _, sample in sorted(ranked, key=lambda row: row[:2])[:count]]
 
 
 def _read(sample: Sample, at_least: int) -> Pixels | None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
 
 from espalier.checking.report import Verdict
 from espalier.checking.trial import Trial
+from espalier.findings import listed
 from espalier.rules import CannotJudge
 
 SMALLEST_NORM, LARGEST_NORM = 1e-6, 100.0
 TOLERANCE = 1e-3
-SHOWN = 3
 
 
 def gradient_reaches(trial: Trial, index: int) -> Verdict:
@@ -24,7 +23,7 @@ def gradient_reaches(trial: Trial, index: int) -> Verdict:
         ("are frozen and get a gradient", steps.graded - steps.learning),
         ("are frozen and moved", steps.moved),
     )
-    found = [f"{len(names)} {what}: {listed(names)}" for what, names in faults if names]
+    found = [f"{len(names)} {what}: {listed(sorted(names))}" for what, names in faults if names]
     if found:
         return Verdict(
             False,
@@ -49,13 +48,13 @@ def norms_rest(trial: Trial, index: int) -> Verdict:
     if wrong:
         return Verdict(
             False,
-            f"{len(wrong)} frozen layers changed their statistics: {listed(wrong)}",
+            f"{len(wrong)} frozen layers changed their statistics: {listed(sorted(wrong))}",
             "set_mode(model, stage) after every model.train(), or batch_norm: eval in the stage",
         )
     if still:
         return Verdict(
             False,
-            f"{len(still)} layers that learn did not change their statistics: {listed(still)}",
+            f"{len(still)} layers that learn did not change theirs: {listed(sorted(still))}",
             "batch_norm: auto in the stage",
         )
     resting = len(steps.norms) - len(moved)
@@ -96,16 +95,9 @@ def optimizer_holds(trial: Trial, index: int) -> Verdict:
         ("are in it and do not train", set(held) - steps.learning),
         ("are in it more than once", {name for name, times in held.items() if times > 1}),
     )
-    found = [f"{len(names)} {what}: {listed(names)}" for what, names in faults if names]
+    found = [f"{len(names)} {what}: {listed(sorted(names))}" for what, names in faults if names]
     if found:
         return Verdict(
             False, "; ".join(found), "make the optimizer anew for every stage, after thawing"
         )
     return Verdict(True, f"{len(steps.held)} tensors, each once")
-
-
-def listed(names: Iterable[str]) -> str:
-    """The first few names in order, and how many more there are."""
-    ordered = sorted(names)
-    more = f" and {len(ordered) - SHOWN} more" if len(ordered) > SHOWN else ""
-    return ", ".join(ordered[:SHOWN]) + more

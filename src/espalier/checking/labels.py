@@ -12,7 +12,9 @@ from espalier.checking.report import Verdict
 from espalier.checking.trial import Trial
 from espalier.data.catalog import read_catalog
 from espalier.data.manifests import is_manifest
+from espalier.data.torchvision_sets import is_address
 from espalier.evaluate.predictor import checkpoint_of
+from espalier.findings import listed
 from espalier.models.checkpoints import load_checkpoint
 from espalier.records import SPLITS, Sample, counts_line
 from espalier.rules import CannotJudge
@@ -93,7 +95,7 @@ def indices_of(loader: Batches) -> list[int]:
 def names_folders(trial: Trial) -> bool:
     """Whether labels come from the names of folders."""
     source = str(trial.recipe.data.source)
-    return not source.startswith("torchvision:") and not is_manifest(Path(source))
+    return not is_address(source) and not is_manifest(Path(source))
 
 
 def wrong_folders(trial: Trial) -> list[str]:
@@ -101,9 +103,14 @@ def wrong_folders(trial: Trial) -> list[str]:
     if not names_folders(trial):
         return []
     root = os.path.abspath(str(trial.recipe.data.source))
-    # A sample with a reason was corrected by a person, and need not lie in its folder.
-    used = [sample for split in SPLITS for sample in trial.job.catalog.in_split(split)]
-    wrong = [sample for sample in used if not sample.reason and not lies_in_class(sample, root)]
+    # A sample with a reason was corrected by a person, one with an origin was painted: neither
+    # need lie in the folder of its class.
+    wrong = [
+        sample
+        for split in SPLITS
+        for sample in trial.job.catalog.in_split(split)
+        if not (sample.reason or sample.origin or lies_in_class(sample, root))
+    ]
     if not wrong:
         return []
     first = wrong[0]
@@ -173,9 +180,3 @@ def sampler_draws(trial: Trial) -> Verdict:
     )
     fair = bool(off[worst] <= SIGMAS)
     return Verdict(fair, evidence, "" if fair else "give the loader the order of epoch_order")
-
-
-def listed(names: list[str]) -> str:
-    """The first few, and how many more."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

@@ -20,7 +20,8 @@ def read_synthetic(path: Path) -> list[Sample]:
         DataError: The table is missing, is not one of ``espalier synth``, or names missing files.
     """
     try:
-        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        # A spreadsheet may have put its mark at the start.
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             rows = list(csv.DictReader(file))
         samples = [_sample(path, row) for row in rows]
     except (OSError, ValueError, KeyError, csv.Error) as error:
@@ -52,25 +53,37 @@ def place_synthetic(
     """All samples by path, painted ones in train or dropped; and notes.
 
     A painted picture trains where its original trains or is not among the photographs. Where the
-    original validates or tests it is dropped: a model that has seen it painted has seen it.
+    original, or a copy of it, validates or tests it is dropped: a model that has seen it painted
+    has seen it. Where a person left the original out, as a copy of a test image or as no example of
+    its class, what is painted on it goes, too.
 
     Args:
         photographs: With their split.
         painted: With ``origin``, whatever their split.
     """
-    home = {s.content: s.split for s in photographs if s.status == "ok"}
+    held_out = _why_held_out(photographs)
     group = {s.content: s.group for s in photographs}
     kept = []
     for sample in painted:
-        part = home.get(sample.origin, "train")
         mine = replace(sample, split="train", group=group.get(sample.origin))
-        if part != "train" and sample.status == "ok":
-            mine = replace(mine, status="dropped", reason=f"its photograph is in {part}")
+        if sample.origin in held_out and sample.status == "ok":
+            mine = replace(mine, status="dropped", reason=held_out[sample.origin])
         kept.append(mine)
     notes = []
     if training := sum(sample.status == "ok" for sample in kept):
         notes.append(f"{training:,} images are painted (synthetic): they train only")
-    if held_out := sum(sample.status == "dropped" for sample in kept):
-        notes.append(f"{held_out:,} painted images are left out: their photograph is held out")
+    if idle := sum(sample.status == "dropped" for sample in kept):
+        notes.append(f"{idle:,} painted images are left out: so is their photograph, or it judges")
     every = sorted((*photographs, *kept), key=lambda sample: sample.path)
     return tuple(every), tuple(notes)
+
+
+def _why_held_out(photographs: Sequence[Sample]) -> dict[str, str]:
+    """Content -> why nothing that is painted on it trains."""
+    used = {s.content for s in photographs if s.status == "ok"}
+    judging = [s for s in photographs if s.status == "ok" and s.split not in (None, "train")]
+    left_out = [s for s in photographs if s.status == "dropped" and s.content not in used]
+    return {
+        **{s.content: "its photograph is left out" for s in left_out},
+        **{s.content: f"its photograph is in {s.split}" for s in judging},
+    }

@@ -18,8 +18,11 @@ from espalier.files import write_whole
 
 # Source of the signs: OWASP, "CSV Injection"; the wide ones count where Chinese or Japanese is set.
 _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
-# Also dates, times, shares, and hashes such as 12345e6789012345.
-_NUMBER = re.compile(r"(?=.*\d)[\d\s.,:/%eE+-]+")
+# Also dates, times, shares, sums of money, and hashes such as 12345e6789012345.
+_NUMBER = re.compile(r"(?=.*\d)[\d\s.,:/%eE+()$€£¥-]+(?:\s[ap]m?)?", re.I)
+# 5 mai and Sep-1: names of months in the languages of the words below, by how they begin.
+_MONTHS = "jan|feb|mar|mär|apr|mai|may|jun|jui|jul|aug|aoû|sep|oct|okt|nov|dec|dez|déc|fév|avr"
+_DATE = re.compile(rf"(?=.*\d)[\d\s.,/-]*(?:{_MONTHS})[^\W\d_]*[\d\s.,/-]*", re.I)
 _TRUTH = frozenset({"true", "false", "wahr", "falsch", "vrai", "faux"})
 _APOSTROPHE = "'"
 
@@ -88,6 +91,7 @@ def _is_changed(text: str) -> bool:
         or bare.startswith(_FORMULA)
         or bare.lower() in _TRUTH
         or _NUMBER.fullmatch(text) is not None
+        or _DATE.fullmatch(text) is not None
     )
 
 

@@ -27,7 +27,6 @@ from espalier.report.sheet import (
 MOST_CLASSES, MOST_CONFUSED = 120, 2
 _NAME_CELLS = 19
 _LABELS, _NUMBER, _BARS, _SCORE, _CONFUSED = 210, 74, 320, 186, 460
-# 97.5th percentile of the normal distribution.
 
 
 @dataclass(frozen=True)
@@ -171,7 +170,7 @@ def _share_text(recall: Score) -> str:
 
 
 def confused_text(entry: Difficulty) -> str:
-    """``Black-grass 41, Wheat 3 and 2 others``; empty where all were right."""
+    """``Black-grass 41, Wheat 3; others 2``; empty where all were right."""
     named = [
         f"{shorten(name, _NAME_CELLS)} {images:,}"
         for name, images in entry.confused[:MOST_CONFUSED]

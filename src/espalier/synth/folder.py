@@ -145,7 +145,8 @@ def make(order: Order, progress: Progress | None = None) -> Made:
             f"on none of the {len(originals):,} photographs of {order.source} was an object found",
             hint="one whole dish on a plain ground, or leaves that are green: see painter.find",
         )
-    done.is_enough = order.ratio is None or done.made.total() >= goal
+    done.there += table.taken_in
+    done.is_enough = order.ratio is None or done.made.total() + table.taken_in >= goal
     return done
 
 
@@ -238,12 +239,14 @@ def _wanted(
         shares=order.shares,
         seed=order.seed,
     )
+    passed_over: set[str] = set()
     for variant in endless:
         is_last = variant.number > (order.variations or 10**9)
-        is_enough = order.ratio is not None and done.made.total() >= goal
+        is_enough = order.ratio is not None and done.made.total() + table.taken_in >= goal
         if is_last or is_enough or len(done.not_found) == len(originals):
             return
-        if str(variant.original.path) in done.not_found:
+        passed_over.update(done.not_found[len(passed_over) :])
+        if str(variant.original.path) in passed_over:
             continue
         if not table.has(variant):
             yield variant
@@ -258,13 +261,18 @@ def _painted(variant: Variant, painter: Painter, done: Made) -> Pixels | None:
 
 
 class _Table:
-    """The manifest of an output folder, and the pictures beside it."""
+    """The manifest of an output folder, and the pictures beside it.
+
+    Attributes:
+        taken_in: Pictures that a kill had left out of the table, and that are in it now.
+    """
 
     def __init__(self, order: Order, label: str) -> None:
         self._folder, self._label = order.out, label
         self._path = order.out / MANIFEST
         self._rows: dict[str, Row] = {}
         self._unwritten = 0
+        self.taken_in = 0
         if self._path.is_file():
             remove_partials(self._folder)
             self._rows = {row["path"]: row for row in _read(self._path)}
@@ -286,6 +294,7 @@ class _Table:
         if variant.name not in self._rows:
             self._rows[variant.name] = self._row(variant)
             self._unwritten += 1
+            self.taken_in += 1
         return True
 
     def add(self, variant: Variant, picture: Pixels) -> None:
@@ -329,7 +338,8 @@ class _Table:
 
 def _read(path: Path) -> list[Row]:
     try:
-        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        # A spreadsheet may have put its mark at the start.
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             table = csv.DictReader(file)
             rows = list(table)
             if tuple(table.fieldnames or ()) != COLUMNS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ INTENSITIES: Mapping[str, float] = {"light": 0.25, "medium": 0.5, "heavy": 1.0}
 _GOLDEN = (math.sqrt(5) - 1) / 2
 # Raise it when a painter's pictures change: files of another version have other names.
 _VERSION = 1
+_LONGEST_STEM = 180
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ class Variant:
     @property
     def name(self) -> str:
         """Its file: the same original, seed, number and shares always give the same name."""
-        stem = self.original.path.stem
+        # A name has room for 255 bytes in most file systems, one that is being written for fewer.
+        stem = os.fsencode(self.original.path.stem)[:_LONGEST_STEM].decode(errors="ignore")
         return f"{stem}__{self.painter}_{self.number}_{self.key[:8]}.jpg"
 
     @property

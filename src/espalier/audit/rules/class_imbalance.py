@@ -16,9 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from espalier.audit.robust import percent
 from espalier.audited import Audited
-from espalier.findings import Case, Edit, Evidence, Finding
+from espalier.findings import Case, Edit, Evidence, Finding, percent
 from espalier.rules import CannotJudge, threshold
 
 CODE = "AUD022"
@@ -196,7 +195,7 @@ def _cases(counts: dict[str, int], thresholds: Thresholds) -> tuple[Case, ...]:
     rare = [
         Case(
             (),
-            f"rare: {n:,} training images, {most / n:.0f} times fewer than the largest",
+            f"rare: {n:,} training images, the largest class has {most / n:.1f} times as many",
             most / n,
             label=name,
         )

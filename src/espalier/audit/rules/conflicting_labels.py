@@ -56,7 +56,7 @@ def _case(group: Group, majority: float) -> Case:
     votes = Counter(sample.label for sample in group.samples if sample.label)
     counts = ", ".join(f"{count} x {label}" for label, count in sorted(votes.items()))
     return Case(
-        samples=group.names,
+        samples=group.names_by_turns(lambda sample: sample.label),
         text=f"{group.how}: {counts}",
         score=group.similarity,
         corrections=_corrections(group, votes, majority),

@@ -64,7 +64,7 @@ def _case(group: Group) -> Case:
     gone = [s for s in group.samples if s not in kept] if len(group.labels) < 2 else []
     reason = f"also in {group.splits[-1]}: {kept[0].sample_id}"
     return Case(
-        samples=group.names,
+        samples=group.names_by_turns(lambda sample: sample.split),
         text=f"equal files in {' and '.join(group.splits)}",
         score=float(len(group.samples)),
         corrections=tuple(Correction(s.sample_id, "drop", "", reason) for s in gone),

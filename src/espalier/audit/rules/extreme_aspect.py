@@ -13,9 +13,9 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-from espalier.audit.robust import percent, severity_by_share, share_of
+from espalier.audit.robust import severity_by_share, share_of
 from espalier.audited import Audited
-from espalier.findings import Case, Edit, Evidence, Finding
+from espalier.findings import Case, Edit, Evidence, Finding, percent
 from espalier.records import Sample
 from espalier.rules import CannotJudge, threshold
 

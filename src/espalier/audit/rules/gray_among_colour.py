@@ -14,9 +14,9 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 
-from espalier.audit.robust import looked_at, percent, share_of
+from espalier.audit.robust import looked_at, share_of
 from espalier.audited import Audited
-from espalier.findings import Case, Evidence, Finding
+from espalier.findings import Case, Evidence, Finding, percent
 from espalier.rules import threshold
 
 CODE = "AUD008"

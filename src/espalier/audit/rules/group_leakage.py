@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from espalier.audit.groups import OWN_SPLIT_STAYS, in_turn
 from espalier.audit.series import guessed_series
 from espalier.audited import Audited, Embedded
 from espalier.findings import Case, Correction, Evidence, Finding
@@ -66,6 +67,7 @@ def check(subject: Audited, thresholds: Thresholds) -> Finding | None:
         ),
         confidence=0.9 if by_features and paired else 0.75,
         advice=(
+            *(OWN_SPLIT_STAYS,) * subject.given_split,
             "Accept the groups, or name them by a pattern: --group-by REGEX.",
             "Expect lower scores then: they are the honest ones.",
         ),
@@ -138,7 +140,7 @@ def _case(name: str, series: Sequence[Sample], pairs: int) -> Case:
     parts = [split for split in SPLITS if any(sample.split == split for sample in series)]
     seen = f"; {pairs} pairs look alike" if pairs else ""
     return Case(
-        samples=tuple(sample.sample_id for sample in series),
+        samples=tuple(sample.sample_id for sample in in_turn(series, lambda one: one.split)),
         text=f"{name}: {len(series)} images in {' and '.join(parts)}{seen}",
         score=float(pairs) + len(series) / 1000,
         corrections=tuple(

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from espalier import metrics
-from espalier.audit.robust import percent
 from espalier.audited import Audited
-from espalier.findings import Case, Evidence, Finding, listed
+from espalier.findings import Case, Evidence, Finding, listed, percent
 from espalier.metrics import wilson
 from espalier.rules import CannotJudge, threshold
 
@@ -42,7 +41,7 @@ class Difficulty:
         f1: Of the class.
         found: Images found.
         images: Images judged.
-        taken_for: The class that most of the others are taken for, and how many; "" for none.
+        taken_for: The class that most of the others are taken for, and how many.
     """
 
     name: str
@@ -78,7 +77,9 @@ def check(subject: Audited, thresholds: Thresholds) -> Finding | None:
         severity="info",
         cause=f"{listed([c.name for c in hard])}: a linear head finds only "
         f"{percent(hard[0].recall)} of {hard[0].name}, and {percent(median)} of the median class",
-        evidence=tuple(Evidence("recall", c.recall, median, "", c.name) for c in hard),
+        evidence=tuple(
+            Evidence("recall", c.recall, median - thresholds.gap, "", c.name) for c in hard
+        ),
         confidence=0.8,
         advice=(
             f"More images of {hard[0].name} help more than more of classes found already.",

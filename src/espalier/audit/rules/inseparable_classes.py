@@ -12,12 +12,15 @@ Source: fault D3; area under the ROC curve with the interval of Hanley and McNei
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from espalier.audit.separation import auc_interval, separability
+from espalier.audit.groups import in_turn
+from espalier.audit.separation import auc, auc_interval
 from espalier.audited import Audited, Embedded
 from espalier.findings import Case, Evidence, Finding, listed
 from espalier.rules import CannotJudge, threshold
@@ -25,7 +28,8 @@ from espalier.rules import CannotJudge, threshold
 CODE = "AUD031"
 _SHOWN = 6
 _SMALLEST = 1e-300
-_LARGER = {128: 160, 160: 224, 224: 288}
+# 128 becomes 160, 160 becomes 224, and 224 becomes 288: half as many pixels again, or more.
+_ENLARGED = 1.25
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,9 @@ def check(subject: Audited, thresholds: Thresholds) -> Finding | None:
     if len(known) < 2:
         raise CannotJudge(f"fewer than two classes have {thresholds.images:.0f} judged images")
     logs = np.log(np.maximum(probabilities, _SMALLEST))
-    pairs = [_twins(logs, labels, a, b) for a, b in itertools.combinations(known, 2)]
+    # Looked up once: 1,000 classes are half a million pairs.
+    of_class = {k: logs[labels == k] for k in known}
+    pairs = [_twins(of_class, a, b) for a, b in itertools.combinations(known, 2)]
     hard = sorted((p for p in pairs if p.high < thresholds.hard), key=lambda pair: pair.right)
     if not hard:
         return None
@@ -86,7 +92,9 @@ def check(subject: Audited, thresholds: Thresholds) -> Finding | None:
         code=CODE,
         severity="warning" if lost else "info",
         cause=_cause(hard[0], names, lost=bool(lost)),
-        evidence=tuple(e for pair, n in zip(hard, names, strict=True) for e in _of(pair, n)),
+        evidence=tuple(
+            e for pair, n in zip(hard, names, strict=True) for e in _of(pair, n, thresholds)
+        ),
         confidence=0.8 if lost else 0.6,
         advice=_advice(names[0], subject.imgsz),
         cases=tuple(
@@ -96,12 +104,11 @@ def check(subject: Audited, thresholds: Thresholds) -> Finding | None:
     )
 
 
-def _twins(
-    logs: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], first: int, second: int
-) -> Twins:
-    right = separability(logs, labels, first, second)
-    lead = logs[:, first] - logs[:, second]
-    of_first, of_second = lead[labels == first], lead[labels == second]
+def _twins(of_class: Mapping[int, npt.NDArray[np.float64]], first: int, second: int) -> Twins:
+    of_first, of_second = (
+        of_class[label][:, first] - of_class[label][:, second] for label in (first, second)
+    )
+    right = auc(of_first, of_second)
     low, high = auc_interval(right, len(of_first), len(of_second))
     mistaken = float((of_first < 0).mean()), float((of_second >= 0).mean())
     of_both = len(of_first) + len(of_second)
@@ -129,10 +136,10 @@ def _cause(worst: Twins, names: list[tuple[str, str]], *, lost: bool) -> str:
     return f"{pairs} {verdict}: {_text(worst, names[0])}; a coin toss gives 50"
 
 
-def _of(pair: Twins, names: tuple[str, str]) -> tuple[Evidence, ...]:
+def _of(pair: Twins, names: tuple[str, str], thresholds: Thresholds) -> tuple[Evidence, ...]:
     where, share = " / ".join(names), "share of the images"
     return (
-        Evidence("pairs ranked rightly, of 100", round(pair.right, 1), 50, "", where),
+        Evidence("pairs ranked rightly, of 100", round(pair.right, 1), thresholds.hard, "", where),
         Evidence(f"{names[0]} taken for {names[1]}", pair.mistaken[0], None, share, where),
         Evidence(f"{names[1]} taken for {names[0]}", pair.mistaken[1], None, share, where),
         Evidence("mistakes between the two", pair.error, pair.prior, share, where),
@@ -140,7 +147,7 @@ def _of(pair: Twins, names: tuple[str, str]) -> tuple[Evidence, ...]:
 
 
 def _advice(names: tuple[str, str], imgsz: int) -> tuple[str, ...]:
-    larger = _LARGER.get(imgsz, 32 * round(imgsz * 1.3 / 32))
+    larger = 32 * math.ceil(_ENLARGED * imgsz / 32)
     return (
         f"Look at pictures of {names[0]} and {names[1]} side by side: can you tell which is which?",
         f"If you can, what tells them apart may be small: try --imgsz {larger} and full training.",
@@ -157,7 +164,8 @@ def _case(
 ) -> Case:
     """The pair with the images of either class that look most like the other."""
     lead = logs[:, pair.first] - logs[:, pair.second]
-    shown = [*_worst(lead, labels == pair.first), *_worst(-lead, labels == pair.second)]
+    worst = _worst(lead, labels == pair.first), _worst(-lead, labels == pair.second)
+    shown = in_turn(itertools.chain(*worst), lambda row: int(labels[row]))
     samples = tuple(embedded.sample_ids[row] for row in shown)
     return Case(samples, _text(pair, names), 100 - pair.right, label=names[0])
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from espalier.audit.confident import Suspects, find_suspects
-from espalier.audit.robust import percent, share_of
+from espalier.audit.robust import share_of
 from espalier.audited import Audited, Embedded
-from espalier.findings import Case, Correction, Evidence, Finding
+from espalier.findings import Case, Correction, Evidence, Finding, percent
 from espalier.rules import CannotJudge, threshold
 
 CODE = "AUD030"

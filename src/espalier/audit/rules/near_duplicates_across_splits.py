@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from espalier.audit.groups import Group, most_leaked, near_groups
+from espalier.audit.groups import OWN_SPLIT_STAYS, Group, most_leaked, near_groups
 from espalier.audit.robust import share_of
 from espalier.audited import Audited
 from espalier.findings import Case, Correction, Evidence, Finding, Severity
@@ -30,6 +30,9 @@ class Thresholds:
     noticeable: float = threshold(0.01, "share of val or test", "leaked, from which scores suffer")
     wrong: float = threshold(0.05, "share of val or test", "leaked, above which scores are wrong")
     fewest: float = threshold(3, "leaked images", "for an error; of fewer, a share says little")
+    lost: float = threshold(
+        0.2, "share of the training images", "copies, from which leaving them out costs too much"
+    )
 
 
 def check(subject: Audited, thresholds: Thresholds) -> Finding | None:
@@ -49,11 +52,7 @@ def check(subject: Audited, thresholds: Thresholds) -> Finding | None:
         "changed a little",
         evidence=(Evidence("leaked images", count / size, thresholds.noticeable, "share", split),),
         confidence=0.95,
-        advice=(
-            "Leave out the copies in training: the images that judge stay as they are."
-            if subject.given_split
-            else "Accept the groups: the split made anew then keeps copies in one part.",
-        ),
+        advice=_advice(subject, leaks, thresholds),
         cases=tuple(
             _case(group, subject.given_split)
             for group in sorted(leaks, key=lambda group: -group.similarity)
@@ -68,9 +67,24 @@ def _severity(count: int, size: int, thresholds: Thresholds) -> Severity:
     return "warning" if share >= thresholds.noticeable else "info"
 
 
+def _advice(subject: Audited, leaks: list[Group], thresholds: Thresholds) -> tuple[str, ...]:
+    if not subject.given_split:
+        return ("Accept the groups: the split made anew then keeps copies in one part.",)
+    leave_out = "Leave out the copies in training: the images that judge stay as they are."
+    copies = sum(len(group.within("train").samples) for group in leaks)
+    train = len(subject.catalog.in_split("train"))
+    if copies < thresholds.lost * train:
+        return (leave_out,)
+    return (
+        f"{share_of(copies, train, 'training images')} are such copies: better than to leave them "
+        "out is a split in which they are not divided.",
+        f"{OWN_SPLIT_STAYS} Name what belongs together with --group-by REGEX.",
+    )
+
+
 def _case(group: Group, given_split: bool) -> Case:
     return Case(
-        samples=group.names,
+        samples=group.names_by_turns(lambda sample: sample.split),
         text=f"{group.how}: agrees to {100 * group.similarity:.0f} %, "
         f"in {' and '.join(group.splits)}",
         score=group.similarity,

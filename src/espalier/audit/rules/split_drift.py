@@ -5,6 +5,7 @@ What it looks at: how well a linear classifier on frozen features tells train fr
 Why it matters: scores then say how the model does on other pictures than it was trained on, and
     the weights that are kept are chosen on those.
 When it is wrong: the difference is meant (another camera, field or season is what you test for).
+    Painted pictures train only, so they are not compared.
 What to do: look at the pictures that are most unlike; mix the parts, by group, if it is not meant.
 Source: fault D16; classifier two-sample test (Lopez-Paz and Oquab 2017).
 """
@@ -63,12 +64,13 @@ def check(subject: Audited, thresholds: Thresholds) -> Finding | None:
 def _drifts(subject: Audited, embedded: Embedded, thresholds: Thresholds) -> dict[Split, Drift]:
     samples = [subject.samples[sample_id] for sample_id in embedded.sample_ids]
     splits = np.array([sample.split or "" for sample in samples])
+    painted = np.array([bool(sample.origin) for sample in samples], dtype=np.bool_)
+    usable = (embedded.labels >= 0) & ~painted
     groups = [sample.group or sample.content for sample in samples]
     found: dict[Split, Drift] = {}
     parts: tuple[Split, ...] = ("val", "test")
     for split in parts:
-        compared = ((splits == "train") | (splits == split)) & (embedded.labels >= 0)
-        rows = np.flatnonzero(compared)
+        rows = np.flatnonzero(usable & ((splits == "train") | (splits == split)))
         drift = measure_drift(
             embedded.features[rows],
             embedded.labels[rows],
