@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -85,3 +92,33 @@ def uneven(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from small_runs import uneven_photos
 
     return uneven_photos(tmp_path_factory.mktemp("uneven") / "photos")
+
+
+@pytest.fixture
+def screenshot(tmp_path: Path) -> Callable[..., npt.NDArray[np.uint8]]:
+    """Shows a page in a browser that reaches no network: page, options -> pixels [H, W, 3]."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    browser = next(filter(None, map(shutil.which, names)), None)
+    if browser is None:
+        pytest.skip("no Chromium or Chrome is installed")
+    picture = tmp_path / "screenshot.png"
+    command = [
+        browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+        "--hide-scrollbars", "--force-device-scale-factor=1",
+        f"--user-data-dir={tmp_path / 'profile'}", "--host-resolver-rules=MAP * ~NOTFOUND",
+        f"--screenshot={picture}",
+    ]  # fmt: skip
+
+    def show(page: Path, *options: str) -> npt.NDArray[np.uint8]:
+        import numpy as np
+        from PIL import Image
+
+        done = subprocess.run(
+            [*command, *options, page.as_uri()], capture_output=True, text=True, timeout=90
+        )
+        assert picture.exists(), done.stderr
+        assert "Refused to" not in done.stderr
+        with Image.open(picture) as opened:
+            return np.asarray(opened.convert("RGB")).copy()
+
+    return show

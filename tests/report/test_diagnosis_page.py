@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-import shutil
-import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -14,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image
 
 from espalier.evaluate.evaluation import evaluate_predictions
 from espalier.findings import Edit, Evidence, Finding, Report, Skipped
@@ -24,6 +22,7 @@ from espalier.report.diagnosis_page import write_page
 from espalier.report.diagnosis_places import epoch_of_step, place_of
 from espalier.report.diagnosis_text import (
     alarm_text,
+    cause_lines,
     causes_of,
     diagnosis_lines,
     diagnosis_verdict,
@@ -34,10 +33,6 @@ from espalier.report.diagnosis_text import (
 from espalier.run_record import EpochSigns, RunFacts, RunRecord, StepSigns
 
 NASTY = '<script>alert(1)</script>"'
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
-needs_browser = pytest.mark.skipif(not BROWSER, reason="no Chromium or Chrome is installed")
 RATE = Finding(
     "learning_rate_too_high", "RUN101", "error", "the learning rate is too high",
     (Evidence("training loss", 7.25, 2.48, "nats", "epoch 3"), Evidence("peak rate", 1.0)),
@@ -154,7 +149,7 @@ def test_verdict_cause_and_treatment_come_before_all_else() -> None:
         "in the recipe: stages.a.lr x 0.01, stages.b.lr x 0.01 (it",
         "          espalier train --set stages.a.lr=1e-05",
         "because   training loss: 7.25 nats, compared with 2.48 (epoch 3)",
-        "how sure: 0.93 of 1, by the rule itself",
+        "how sure: 93 %, as the rule itself puts it",
         "so also   Units are dead [RUN201]", "warning   Validation falls behind [RUN230]",
         "in order: numbers (1), settings (1)", "not judged: 3 checks: needs b; needs <images>",
         "rows were left out",
@@ -168,6 +163,26 @@ def test_all_names_each_check_and_one_reason_once() -> None:
     text = "\n".join(lines(SICK, everything=True))
     assert "  numbers: broken pixels" in text
     assert "  a, c (needs b)\n  few images drawn (needs <images>)" in text
+
+
+def test_a_remark_beside_what_is_wrong_is_one_line_unless_all_is_asked() -> None:
+    remark = Finding(
+        "validation_too_small", "RUN022", "info", "Validation is small.",
+        (Evidence("validation images", 60),), 0.9, ("Hold out more.",),
+    )  # fmt: skip
+    sick = replace(SICK, findings=(*SICK.findings, remark))
+    text = "\n".join(lines(sick))
+    assert "note      Validation is small. [RUN022]" in text
+    assert "Hold out more." not in text
+    everything = "\n".join(lines(sick, everything=True))
+    assert "Hold out more." in everything
+    assert "validation images: 60" in everything
+    assert "Hold out more." in "\n".join(lines(replace(sick, findings=(remark,))))
+
+
+def test_a_run_without_a_recipe_is_told_whose_recipe_is_meant() -> None:
+    assert "in the recipe: stages.a.lr" in "\n".join(cause_lines(SICK, RATE, "espalier train"))
+    assert "in a recipe of Espalier's: stages.a.lr" in "\n".join(cause_lines(SICK, RATE))
 
 
 def test_the_short_text_has_no_evidence() -> None:
@@ -187,7 +202,11 @@ def test_health_is_said_with_what_was_looked_at_and_what_next() -> None:
 
 
 def test_silence_for_want_of_signs_is_said_as_such() -> None:
-    assert diagnosis_verdict(Report((), ("a",), ())) == "nothing can be said: 1 check in order"
+    silent = Report((), ("a",), ())
+    assert diagnosis_verdict(silent) == (
+        "too little is on record to call it healthy: 1 check in order"
+    )
+    assert lines(silent)[2].startswith("do this   Record more of the next run")
 
 
 def test_a_finding_of_a_run_that_goes_on_is_short() -> None:
@@ -253,6 +272,21 @@ def test_no_value_breaks_a_curve(value: float) -> None:
         path = re.findall(r' d="([^"]*)"', drawn)
         assert "nan" not in "".join(path)
         assert "inf" not in "".join(path)
+
+
+@pytest.mark.parametrize("value", [5e-324, 1.7e308, -1.7e308])
+def test_a_single_value_at_the_bounds_of_numbers_is_drawn(value: float) -> None:
+    for panel in panels_of(RunRecord("a", "t", (EpochSigns(1, val_loss=value),))):
+        assert "circle" in draw_panel(panel, [], 1.0)
+
+
+def test_a_legend_that_is_too_long_counts_the_rest() -> None:
+    dead = {f"encoder.layers.{part}": 0.1 * part for part in range(1, 9)}
+    (panel,) = panels_of(RunRecord("a", "t", (EpochSigns(1, dead=dead),)))
+    drawn = draw_panel(panel, [], 1.0)
+    assert "encoder.layers.3<" in re.sub(r"<title>.*?</title>", "", drawn)
+    assert "encoder.layers.8<" not in re.sub(r"<title>.*?</title>", "", drawn)
+    assert "more</text>" in drawn
 
 
 def test_a_spike_survives_the_thinning_of_a_million_steps() -> None:
@@ -326,14 +360,13 @@ def test_a_healthy_and_an_empty_run_have_a_page_too(tmp_path: Path) -> None:
     assert "keras, 0 epochs" in page.text
 
 
-@needs_browser
 @pytest.mark.parametrize(("scheme", "light"), [(1, True), (0, False)])
 def test_a_browser_shows_curves_and_cuts_nothing_off(
-    tmp_path: Path, scheme: int, light: bool
+    tmp_path: Path, screenshot: Callable[..., npt.NDArray[np.uint8]], scheme: int, light: bool
 ) -> None:
     write(tmp_path)
     seen = screenshot(
-        tmp_path / "report.html", tmp_path, "--window-size=900,3000",
+        tmp_path / "report.html", "--window-size=900,3000",
         f"--blink-settings=preferredColorScheme={scheme}",
     )  # fmt: skip
     paper = seen[5, 5].mean()
@@ -342,18 +375,3 @@ def test_a_browser_shows_curves_and_cuts_nothing_off(
     # The line of validation, in the colour of its legend.
     orange = (np.abs(seen.astype(int) - (0xD5, 0x5E, 0x00)) < 24).all(axis=2)
     assert orange.sum() > 500
-
-
-def screenshot(page: Path, folder: Path, *options: str) -> npt.NDArray[np.uint8]:
-    picture = folder / "page.png"
-    command = [
-        BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-        "--hide-scrollbars", "--force-device-scale-factor=1",
-        f"--user-data-dir={folder / 'profile'}", "--host-resolver-rules=MAP * ~NOTFOUND",
-        f"--screenshot={picture}", *options, page.as_uri(),
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
-    assert picture.exists(), done.stderr
-    assert "Refused to" not in done.stderr
-    with Image.open(picture) as opened:
-        return np.asarray(opened.convert("RGB")).copy()

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from espalier.cli.output import print_json, print_result, say
+from espalier.cli.output import AsJson, print_json, print_result, say
+from espalier.cli.places import check_places
+from espalier.cli.recipe_flags import DATA, MODEL, RECIPE, Typed, takes_recipe
 from espalier.errors import EXIT_FOUND_SOMETHING, EXIT_INTERRUPTED, DataError
 
 if TYPE_CHECKING:
@@ -30,28 +32,9 @@ def add_to(app: typer.Typer) -> None:
     app.command("audit", epilog=EPILOG)(audit)
 
 
+@takes_recipe(RECIPE, DATA, MODEL)
 def audit(
-    words: Annotated[
-        list[str] | None, typer.Argument(metavar="PHOTOS [key=value ...]", show_default=False)
-    ] = None,
-    preset: Annotated[str | None, typer.Option(help="Recipe to start from.")] = None,
-    config: Annotated[Path | None, typer.Option(help="Recipe file (YAML or JSON).")] = None,
-    model: Annotated[str | None, typer.Option(help="Backbone that looks: any timm model.")] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="pretrained, none, or a .safetensors/.pth file.")
-    ] = None,
-    imgsz: Annotated[str | None, typer.Option(help="Pixels across and down, or auto.")] = None,
-    group_by: Annotated[
-        str | None, typer.Option(help="Regular expression on the path: groups stay together.")
-    ] = None,
-    split_from: Annotated[str | None, typer.Option(help="Run whose split to use again.")] = None,
-    corrections: Annotated[
-        str | None, typer.Option(help="Corrections to apply first, as an audit wrote them.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same split.")] = None,
-    sets: Annotated[
-        list[str] | None, typer.Option("--set", help="section.key=value, any recipe value.")
-    ] = None,
+    typed: Typed,
     features: Annotated[
         bool, typer.Option(help="Let a frozen backbone look, too: suspect labels, hard classes.")
     ] = True,
@@ -67,23 +50,11 @@ def audit(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 where there is a warning or an error.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One object on standard output, nothing else.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what a data set is and what is wrong with it, before an epoch is spent."""
-    from espalier.cli.train import read_recipe, sort_words
-
     started = time.perf_counter()
-    flags = {
-        "preset": preset, "config": config, "model": model, "weights": weights, "imgsz": imgsz,
-        "group_by": group_by, "split_from": split_from, "corrections": corrections, "seed": seed,
-    }  # fmt: skip
-    given = {key: value for key, value in flags.items() if value is not None}
-    source, pairs = sort_words(words or [])
-    if source is not None:
-        given["source"] = source
-    recipe = read_recipe(given, sets or [], pairs)
+    recipe = typed.recipe()
     check_out(recipe, out)
     if quarantine is not None:
         from espalier.data.corrections import require_new
@@ -116,9 +87,7 @@ def check_out(recipe: Recipe, out: Path) -> None:
     Raises:
         DataError: Photographs would be found where pictures of them are written.
     """
-    from espalier.cli.train import check_places
-
-    check_places(recipe)
+    check_places(recipe, "audit")
     source = Path(recipe.data.source or "").resolve()
     if source.is_dir() and (source == out.resolve() or source in out.resolve().parents):
         raise DataError(

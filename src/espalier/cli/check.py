@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from espalier.cli.output import print_json, print_result
-from espalier.cli.train import check_places, read_recipe, sort_words
+from espalier.cli.output import AsJson, print_json, print_result
+from espalier.cli.places import check_places
+from espalier.cli.recipe_flags import EVERY_GROUP, Typed, takes_recipe
 from espalier.errors import EXIT_FOUND_SOMETHING
 
 EPILOG = (
@@ -22,41 +23,9 @@ def add_to(app: typer.Typer) -> None:
     app.command("check", epilog=EPILOG)(check)
 
 
+@takes_recipe(*EVERY_GROUP)
 def check(
-    words: Annotated[
-        list[str] | None, typer.Argument(metavar="PHOTOS [key=value ...]", show_default=False)
-    ] = None,
-    preset: Annotated[str | None, typer.Option(help="Recipe to start from.")] = None,
-    config: Annotated[Path | None, typer.Option(help="Recipe file (YAML or JSON).")] = None,
-    model: Annotated[str | None, typer.Option(help="Any timm model, or small-cnn.")] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="pretrained, none, or a .safetensors/.pth file.")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs in all, shared by stages.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Largest peak rate; others follow.")] = None,
-    batch: Annotated[str | None, typer.Option(help="Images per step, or auto.")] = None,
-    imgsz: Annotated[str | None, typer.Option(help="Pixels across and down, or auto.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="adamw, adam or sgd.")] = None,
-    schedule: Annotated[
-        str | None, typer.Option(help="warmup-cosine, cosine, step, one-cycle, constant, plateau.")
-    ] = None,
-    augment: Annotated[str | None, typer.Option(help="Augmentation policy.")] = None,
-    fit: Annotated[str | None, typer.Option(help="crop, pad or squash.")] = None,
-    group_by: Annotated[
-        str | None, typer.Option(help="Regular expression on the path: groups stay together.")
-    ] = None,
-    split_from: Annotated[str | None, typer.Option(help="Run whose split to use again.")] = None,
-    corrections: Annotated[
-        str | None, typer.Option(help="Accepted corrections of an audit (.csv).")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same result.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16, fp16.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Threads that read images.")] = None,
-    accumulate: Annotated[int | None, typer.Option(help="Batches per optimizer step.")] = None,
-    sets: Annotated[
-        list[str] | None, typer.Option("--set", help="section.key=value, any recipe value.")
-    ] = None,
+    typed: Typed,
     run: Annotated[
         Path | None, typer.Option(help="Earlier run whose label order must hold.")
     ] = None,
@@ -66,24 +35,11 @@ def check(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit code 1 when something is not in order.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One object on standard output, nothing else.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check data, pictures, network, gradients and loss with the parts that training uses."""
-    flags = {
-        "preset": preset, "config": config, "model": model, "weights": weights, "epochs": epochs,
-        "lr": lr, "batch": batch, "imgsz": imgsz, "optimizer": optimizer, "schedule": schedule,
-        "augment": augment, "fit": fit, "group_by": group_by, "split_from": split_from,
-        "corrections": corrections, "seed": seed, "device": device, "precision": precision,
-        "workers": workers, "accumulate": accumulate,
-    }  # fmt: skip
-    given: dict[str, Any] = {key: value for key, value in flags.items() if value is not None}
-    source, pairs = sort_words(words or [])
-    if source is not None:
-        given["source"] = source
-    recipe = read_recipe(given, sets or [], pairs)
-    check_places(recipe)
+    recipe = typed.recipe()
+    check_places(recipe, typed.command)
 
     from espalier import runs
     from espalier.checking import check as run_checks

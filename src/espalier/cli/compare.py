@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from espalier.cli.output import print_json, print_result
+from espalier.cli.output import AsJson, print_json, print_result
 
 
 def add_to(app: typer.Typer) -> None:
@@ -20,9 +20,7 @@ def compare(
     output: Annotated[Path, typer.Option("--output", "-o", help="Picture to write (.png).")] = Path(
         "comparison.png"
     ),
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One object on standard output, nothing else.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Lay runs side by side in one picture and one table; a single run is shown by stages."""
     from espalier import usage

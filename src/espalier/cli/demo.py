@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from espalier.cli.output import print_json, print_result, say
+from espalier.cli.output import AsJson, print_json, print_result, say
 from espalier.cli.train import timed
 
 
@@ -27,9 +27,7 @@ def run_demo(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder for pictures and runs.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Of the pictures and of the training.")] = 0,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One object on standard output, nothing else.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Draw a long-tailed set of diseased leaves, train on it, show scores, predict one image."""
     if context.invoked_subcommand is not None:
@@ -53,9 +51,7 @@ def run_demo(
 
 def curves(
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("demo-curves"),
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One object on standard output, nothing else.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Draw what good, overfitting and underfitting curves look like."""
     from espalier.report.demo_curves import demo_curves

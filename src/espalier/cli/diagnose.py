@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from espalier.cli.output import print_json, print_result, say
+from espalier.cli.output import AsJson, print_json, print_result, say
 from espalier.errors import EXIT_FOUND_SOMETHING, RunError
 
 if TYPE_CHECKING:
@@ -54,9 +54,7 @@ def diagnose(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 where there is a warning or an error.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One object on standard output, nothing else.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what is wrong with a training run, why, what follows from it, and what to do."""
     from espalier import diagnosing

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from espalier.cli.output import print_json, print_result, say
+from espalier.cli.output import AsJson, print_json, print_result, say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -21,9 +21,7 @@ def evaluate(
         str | None, typer.Option(help="Other labelled photographs: a folder or a manifest.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One object on standard output, nothing else.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Accuracy, macro-F1 and balanced accuracy with 95 % intervals; classes, worst first."""
     from espalier import runs, usage

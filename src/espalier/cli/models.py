@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from espalier.cli.output import print_json, print_result
+from espalier.cli.output import AsJson, print_json, print_result
 
 
 def add_to(app: typer.Typer) -> None:
@@ -20,9 +20,7 @@ def models(
         str | None, typer.Argument(help="Part of a name or a pattern, such as 'convnext*'.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many rows.")] = 40,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One object on standard output, nothing else.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List backbones with their sizes; without a pattern, those we recommend."""
     from espalier.models.listing import list_models

@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import typer
+
+AsJson = Annotated[
+    bool, typer.Option("--json", help="One object on standard output, nothing else.")
+]
+"""The flag that every command with a result has."""
 
 
 def say(text: str = "") -> None:

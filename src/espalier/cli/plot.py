@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from espalier.cli.output import print_json, print_result
+from espalier.cli.output import AsJson, print_json, print_result
 
 
 def add_to(app: typer.Typer) -> None:
@@ -20,9 +20,7 @@ def plot(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Picture to write (.png).")
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One object on standard output, nothing else.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Draw losses, accuracies, macro-F1, learning rate and gap over the epochs."""
     from espalier import usage

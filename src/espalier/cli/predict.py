@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 import typer
 
-from espalier.cli.output import print_json, print_result, say
+from espalier.cli.output import AsJson, print_json, print_result, say
 from espalier.errors import EXIT_FOUND_SOMETHING
 
 if TYPE_CHECKING:
@@ -33,9 +32,7 @@ def predict(
     ] = "table",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     strict: Annotated[bool, typer.Option(help="Exit 1 when files could not be read.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One object on standard output, nothing else.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Classify photographs; files that cannot be read are reported and skipped."""
     from espalier import usage
@@ -57,6 +54,8 @@ def predict(
 
 def answers(predictions: Predictions, top: int) -> Iterator[dict[str, Any]]:
     """Per image: path, label, probability, and the ``top`` classes with theirs."""
+    import numpy as np
+
     probabilities = predictions.probabilities
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
     for path, row, best in zip(predictions.paths, probabilities, order, strict=True):

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from espalier.cli.rules import all_rules, thresholds_of
+from espalier.cli.rules import EARNED, all_rules, earned_words, thresholds_of
 from espalier.rules import Rule
 
 HEADING = """# Rules
@@ -26,6 +26,8 @@ def page(rule: Rule[Any]) -> str:
         rows = [f"| {name} | {value:g} | {unit} | {about} |" for name, value, unit, about in limits]
         head = ["| threshold | value | unit | bounds |", "|---|---|---|---|"]
         parts += ["## Thresholds", "\n".join([*head, *rows])]
+    if words := earned_words(rule):
+        parts += [f"## {EARNED}", words]
     return "\n\n".join(parts) + "\n"
 
 

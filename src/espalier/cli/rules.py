@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from espalier.cli.output import print_json, print_result, say
+from espalier.cli.output import AsJson, print_json, print_result, say
 from espalier.errors import RecipeError
 
 if TYPE_CHECKING:
     from espalier.rules import Rule
+
+EARNED = "In the benchmark of injected faults"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -24,9 +26,7 @@ def rules(
     name: Annotated[
         str | None, typer.Argument(help="Name or code of one rule.", show_default=False)
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One object on standard output, nothing else.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List every rule, or explain one: what it looks at, when it is wrong, what to do."""
     known = all_rules()
@@ -64,7 +64,8 @@ def find_rule(known: list[Rule[Any]], name: str) -> Rule[Any]:
     words = [rule.name for rule in known] + [rule.code for rule in known]
     near = difflib.get_close_matches(name, words, n=1, cutoff=0.4)
     guess = f"; did you mean `{near[0]}`?" if near else ""
-    raise RecipeError(f"there is no rule `{name}`{guess}", hint="espalier rules lists all")
+    hint = f"espalier rules {near[0]}, or espalier rules for all" if near else "espalier rules"
+    raise RecipeError(f"there is no rule `{name}`{guess}", hint=hint)
 
 
 def as_record(rule: Rule[Any]) -> dict[str, Any]:
@@ -74,6 +75,7 @@ def as_record(rule: Rule[Any]) -> dict[str, Any]:
         "rule": rule.name,
         "title": rule.title,
         "page": rule.page,
+        "earned": earned_words(rule),
         "thresholds": [
             {"name": name, "value": value, "unit": unit, "about": about}
             for name, value, unit, about in thresholds_of(rule)
@@ -105,4 +107,14 @@ def explained(rule: Rule[Any]) -> list[str]:
         lines += ["", "Thresholds"]
         for name, value, unit, about in limits:
             lines += [f"  {line}" for line in wrapped(f"{name} = {value:g} {unit}: {about}", 78)]
+    if words := earned_words(rule):
+        lines += ["", EARNED, *(f"  {line}" for line in wrapped(words, 78))]
     return lines
+
+
+def earned_words(rule: Rule[Any]) -> str:
+    """How a rule on runs did in the fault benchmark; empty for rules on data."""
+    from espalier.diagnose.earned import read_earned
+
+    found = read_earned().get(rule.name)
+    return "" if found is None else found.words

@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
-from espalier.cli.output import print_json, print_result, say
+from espalier.cli.output import AsJson, print_json, print_result, say
+from espalier.cli.places import check_source
+from espalier.cli.recipe_flags import flag_of
+from espalier.errors import RecipeError
 
 
 def add_to(app: typer.Typer) -> None:
@@ -22,18 +25,14 @@ def split(
     ] = Path("split.csv"),
     val: Annotated[float, typer.Option(help="Share for validation.")] = 0.1,
     test: Annotated[float, typer.Option(help="Share for the test.")] = 0.1,
-    group_by: Annotated[
-        str | None, typer.Option(help="Regular expression on the path: groups stay together.")
-    ] = None,
-    corrections: Annotated[
-        str | None, typer.Option(help="Accepted corrections of an audit (.csv).")
-    ] = None,
+    group_by: Annotated[str | None, flag_of("group_by")] = None,
+    corrections: Annotated[str | None, flag_of("corrections")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same split.")] = 0,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One object on standard output, nothing else.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Split photographs by class into train, val and test, and write that as a manifest."""
+    check_source(photos, "split")
+    check_shares(val, test)
     from espalier import preparation, usage
     from espalier.cli.screen import open_screen
     from espalier.recipe.load import load_recipe
@@ -60,3 +59,17 @@ def split(
     else:
         print_result(split_table(catalog))
         print_result(f"\n{output}")
+
+
+def check_shares(val: float, test: float) -> None:
+    """Refuse shares that leave nothing to train on.
+
+    Raises:
+        RecipeError: One is below 0, or both together are 1 or more.
+    """
+    if min(val, test) < 0 or val + test >= 1:
+        raise RecipeError(
+            f"--val {val:g} and --test {test:g} leave no photograph for training; allowed: shares "
+            "of at least 0 that are below 1 together",
+            hint="--val 0.1 --test 0.1",
+        )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from espalier.cli.output import print_json, print_result, say
+from espalier.cli.output import AsJson, print_json, print_result, say
+from espalier.cli.places import check_source
 
 if TYPE_CHECKING:
     from espalier.synth.folder import Made, Order
@@ -42,11 +43,10 @@ def synth(
         str | None, typer.Option(help="Class of what is painted; the painter's word otherwise.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One object on standard output, nothing else.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Paint what is missing on photographs: dirt on clean dishes, disease on healthy leaves."""
+    check_source(str(photos), f"synth {painter}")
     from espalier.cli.screen import open_screen
     from espalier.synth.folder import Order, make
     from espalier.synth.plan import parse_shares

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from espalier.cli.output import print_json, print_result, say
-from espalier.errors import RunError
+from espalier.cli.output import AsJson, print_json, print_result, say
+from espalier.errors import RecipeError, RunError
 
 if TYPE_CHECKING:
     from espalier.diagnose.treat import Change
@@ -39,17 +39,14 @@ def treat(
     unsafe: Annotated[
         bool, typer.Option("--unsafe", help="Make the other changes unasked, too.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One object on standard output, nothing else.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Apply what the diagnosis prescribes, train again, and keep whichever run is better."""
     from espalier import treating
     from espalier.cli.screen import open_screen
     from espalier.cli.train import with_doctor
-    from espalier.recipe.load import parse_duration
 
-    seconds = None if budget is None else parse_duration(budget)
+    seconds = None if budget is None else seconds_of(budget)
     found = treating.require_own(run)
     asks = Asks(yes, unsafe, seconds)
     with open_screen() as screen:
@@ -58,6 +55,20 @@ def treat(
         watch = with_doctor(screen, found.path.resolve().parent, stop_when_sick=False)
         course = treating.treat(run, asks.consent, budget=seconds, rounds=rounds, watch=watch)
     show(course, as_json)
+
+
+def seconds_of(budget: str) -> float:
+    """Seconds in ``20m``.
+
+    Raises:
+        RecipeError: It is no duration.
+    """
+    from espalier.recipe.load import parse_duration
+
+    try:
+        return parse_duration(budget)
+    except RecipeError as error:
+        raise RecipeError(f"--budget: {error.message}", hint="--budget 20m") from None
 
 
 class Asks:

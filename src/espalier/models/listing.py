@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import timm
 import torch
 from torch import Tensor, nn
 
 from espalier.errors import ModelError
-from espalier.models.facts import model_facts, nearest_names, outline
-from espalier.models.small_cnn import SMALL_CNN
+from espalier.models.facts import check_name, nearest_names, outline
+from espalier.models.small_cnn import SMALL_CNN, SMALL_CNN_IMGSZ
 from espalier.records import Machine
 
 RECOMMENDED = (
@@ -103,23 +104,33 @@ def matching(pattern: str) -> list[str]:
 def _row(name: str, machine: Machine) -> ModelRow | None:
     """None for the few entries of timm that are no backbone for classification."""
     try:
-        facts = model_facts(name)
-        needed = training_bytes(name)
+        cost = _cost(name)
     except (ModelError, RuntimeError, TypeError, ValueError, AssertionError):
         return None
-    limit = machine.device_memory or machine.memory
+    needed = cost.training_bytes(BATCH)
     return ModelRow(
         name=name,
-        parameters=round(facts.parameters / 1e6, 2),
-        size_mb=round(facts.parameters * _BYTES / 1e6, 1),
-        imgsz=facts.imgsz,
+        parameters=round(cost.parameters / 1e6, 2),
+        size_mb=round(cost.parameters * _BYTES / 1e6, 1),
+        imgsz=cost.imgsz,
         memory_gb=round(needed / 1e9, 2),
-        fits=needed <= limit,
-        pretrained=facts.has_pretrained,
+        fits=needed <= (machine.device_memory or machine.memory),
+        pretrained=name != SMALL_CNN and timm.models.is_model_pretrained(name),
     )
 
 
-@lru_cache(maxsize=256)
+class _Cost(NamedTuple):
+    """What a model needs: its size, and the numbers that all its layers put out for one image."""
+
+    imgsz: int
+    parameters: int
+    kept: int
+
+    def training_bytes(self, batch: int) -> float:
+        weights = self.parameters * _BYTES * _COPIES_OF_WEIGHTS
+        return weights + self.kept * _BYTES * batch + _SURROUNDINGS
+
+
 def training_bytes(name: str, batch: int = BATCH) -> float:
     """Estimated bytes to train the whole model in float32 with AdamW at its own image size.
 
@@ -127,14 +138,21 @@ def training_bytes(name: str, batch: int = BATCH) -> float:
     moments, and a constant for the surroundings; frozen stages need far less. Within 16 % of the
     peak measured on a CPU for MobileNetV2, MobileNetV3-S, ResNet-18, ConvNeXt-T and a tiny ViT.
     """
-    facts = model_facts(name)
-    weights = facts.parameters * _BYTES * _COPIES_OF_WEIGHTS
-    return weights + _kept_values(name, facts.imgsz) * _BYTES * batch + _SURROUNDINGS
+    return _cost(name).training_bytes(batch)
 
 
-def _kept_values(name: str, imgsz: int) -> int:
+@lru_cache(maxsize=256)
+def _cost(name: str) -> _Cost:
+    """From one outline and one pass: which sizes a model accepts would take several of each."""
+    check_name(name)
+    module, settings = outline(name)
+    imgsz = int(settings.get("input_size", (3, SMALL_CNN_IMGSZ, SMALL_CNN_IMGSZ))[-1])
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    return _Cost(imgsz, parameters, _kept_values(name, module, imgsz))
+
+
+def _kept_values(name: str, module: nn.Module, imgsz: int) -> int:
     """Numbers that all single layers put out for one image."""
-    module = outline(name, imgsz).module
     counts: list[int] = []
 
     def count(layer: nn.Module, inputs: object, output: object) -> None:
@@ -148,5 +166,7 @@ def _kept_values(name: str, imgsz: int) -> int:
         if has_own or (next(layer.children(), None) is None and not passes_on):
             layer.register_forward_hook(count)
     with torch.no_grad():
-        module(torch.empty(1, 3, imgsz, imgsz, device="meta"))
+        output = module(torch.empty(1, 3, imgsz, imgsz, device="meta"))
+    if not isinstance(output, Tensor) or output.ndim != 2:
+        raise ModelError(f"{name} does not give one vector per image")
     return sum(counts)

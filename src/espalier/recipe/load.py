@@ -296,5 +296,14 @@ def _make_harmless(stages: list[dict[str, Any]], place: str) -> None:
 def _error(problems: Sequence[str], opening: str) -> RecipeError:
     unique = list(dict.fromkeys(problems))
     if len(unique) == 1:
-        return RecipeError(unique[0], hint=_HINT)
+        return RecipeError(unique[0], hint=_hint(unique[0]))
     return RecipeError(f"{opening}: {len(unique)} problems", hint=_HINT, problems=unique)
+
+
+def _hint(problem: str) -> str:
+    """The value that was meant, where the problem names one."""
+    _, asked, near = problem.rpartition("did you mean ")
+    key, is_wrong, _ = problem.partition(" is ")
+    if asked and is_wrong and not problem.startswith("unknown key"):
+        return f"--set {key}={near.removesuffix('?')}"
+    return _HINT
