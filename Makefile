@@ -70,7 +70,7 @@ bench-audit: export OMP_NUM_THREADS := 1
 bench-audit: $(STAMP) ## Plant problems among photographs and count what the audit finds (ten minutes)
 	$(BIN)/python -m benchmarks.audit $(ARGS)
 
-bench-faults: $(STAMP) ## Put faults into runs and count how often the doctor is right (about an hour)
+bench-faults: $(STAMP) ## Put faults into runs and count how often the doctor is right (about two hours)
 	$(BIN)/python -m benchmarks.faults --repair --times $(ARGS)
 
 clean: ## Remove .venv, caches and build output; runs/, demo/ and data stay

@@ -20,6 +20,7 @@ class VitalTrainer(Trainer):
     def __init__(self, *args: Any, vital_signs: tuple[str, dict[str, Any]], **more: Any) -> None:
         super().__init__(*args, **more)
         self.vitals: Vitals | None = None
+        self.loss: torch.Tensor | float = 0.0
         self.vital_signs = vital_signs
         self.add_callback(_Epochs(self))
 
@@ -30,8 +31,11 @@ class VitalTrainer(Trainer):
             known = {"forward": lambda images: model(pixel_values=images).logits, **known}
             self.vitals = Vitals(model, self.optimizer, folder, **known)
         loss = super().training_step(model, inputs, *args, **more)
+        # Of batches that are accumulated each gives its part, as in the loss that `Trainer` logs.
+        self.loss = self.loss + loss
         if self.accelerator.sync_gradients:
-            self.vitals.step(loss, inputs.get("labels"))
+            self.vitals.step(self.loss, inputs.get("labels"))
+            self.loss = 0.0
         return loss
 
     def prediction_step(
@@ -54,7 +58,8 @@ class _Epochs(TrainerCallback):
 
     def on_evaluate(self, *args: Any, **more: Any) -> None:
         trainer = self.trainer
-        if trainer.vitals is not None and trainer.judged:
+        # An evaluation after training belongs to no epoch.
+        if trainer.is_in_train and trainer.vitals is not None and trainer.judged:
             columns = [torch.cat(column) for column in zip(*trainer.judged, strict=True)]
             trainer.vitals.epoch(val=tuple(columns))
         trainer.judged = []

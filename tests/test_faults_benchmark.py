@@ -28,7 +28,7 @@ from benchmarks.faults.score import (
 from espalier.api import recipe_of
 from espalier.diagnose.doctor import known_rules
 from espalier.diagnose.readers import read_record
-from espalier.findings import Edit, Finding
+from espalier.findings import Edit
 from espalier.run_record import (
     DataFacts,
     EpochSigns,
@@ -152,20 +152,36 @@ def test_time_to_detect_is_when_the_cause_is_named_for_good():
 # --- other tools' rules
 
 
-def test_autotrainer_symptoms():
-    calm = record(train_accuracy=[0.3, 0.5, 0.7, 0.8])
-    assert autotrainer.alarms(calm) == []
-    jumpy = record(train_accuracy=[0.3, 0.5, 0.4, 0.6, 0.5, 0.7])
-    assert autotrainer.alarms(jumpy) == ["unstable"]
-    assert autotrainer.alarms(record(train_accuracy=[0.1] * 6)) == ["not_converge"]
-    parts = {"stem": PartSigns(1e-6, zero_share=0.9), "head": PartSigns(1.0, zero_share=0.0)}
-    faint = dataclasses.replace(
-        record(train_accuracy=[0.1, 0.2, 0.3, 0.4]), steps=(StepSigns(1, loss=1.0, parts=parts),)
-    )
-    assert autotrainer.alarms(faint) == ["vanish", "relu"]
-    parts = {"stem": PartSigns(100.0), "head": PartSigns(1.0)}
-    wild = dataclasses.replace(calm, steps=(StepSigns(1, loss=1.0, parts=parts),))
-    assert autotrainer.alarms(wild) == ["explode"]
+def curves(accuracy, **parts):
+    """A run with the same accuracy in training and validation, and these gradients."""
+    run = record(train_accuracy=accuracy, val_accuracy=accuracy)
+    step = StepSigns(1, loss=1.0, parts={name: PartSigns(*signs) for name, signs in parts.items()})
+    return dataclasses.replace(run, steps=(step,)) if parts else run
+
+
+def test_autotrainer_judges_curves_from_a_third_of_the_run_on():
+    calm = [0.3, 0.5, 0.7, 0.8]
+    assert autotrainer.alarms(curves(calm)) == []
+    assert autotrainer.alarms(curves([0.1] * 6)) == ["not_converge"]
+    # At 0.6 at its first look, and only then is jumping a symptom of its own.
+    jumpy = [0.6, 0.7, 0.6, 0.7, 0.6, 0.7, 0.6]
+    assert autotrainer.alarms(curves(jumpy)) == ["unstable"]
+    assert autotrainer.alarms(curves([a - 0.3 for a in jumpy])) == []
+
+
+def test_autotrainer_looks_at_gradients_of_what_has_not_converged():
+    low, high = [0.1, 0.2, 0.3, 0.4], [0.6, 0.7, 0.8, 0.9]
+    none = math.nan
+    faint = {"stem": (1e-6, none, 0.1), "head": (1.0, none, 0.0)}
+    assert autotrainer.alarms(curves(low, **faint)) == ["vanish"]
+    assert autotrainer.alarms(curves(high, **faint)) == []
+    dead = {"stem": (1e-6, none, 0.9), "head": (1.0, none, 0.9)}
+    assert autotrainer.alarms(curves(low, **dead)) == ["relu"]
+    assert autotrainer.alarms(curves(low, stem=(100.0,), head=(1.0,))) == ["explode"]
+    # Small beside the last layer, and yet no small gradient: both are asked.
+    assert autotrainer.alarms(curves(low, stem=(1e-3,), head=(10.0,))) == []
+    lost = dataclasses.replace(curves(high), steps=(StepSigns(1, loss=math.inf),))
+    assert autotrainer.alarms(lost) == ["explode"]
 
 
 def test_umlaut_warns_of_ordinary_things():
@@ -182,6 +198,14 @@ def test_umlaut_warns_of_ordinary_things():
 def test_sagemaker_rules():
     found = sagemaker.alarms(record(train_loss=[1.0, 1.0], val_loss=[1.05, 1.2]))
     assert found == ["Overfit", "Confusion"]
+    sure = dataclasses.replace(record(val_loss=[1.0]), confusion=((9, 1), (0, 9)))
+    assert sagemaker.alarms(sure) == []
+    # Both classes are found in full; of what is called the second, a tenth is not right.
+    unsure = dataclasses.replace(sure, confusion=((9, 0), (2, 9)))
+    assert sagemaker.alarms(unsure) == ["Confusion"]
+    waited = record(val_loss=[1.0] + [0.95] * 10)
+    assert sagemaker.alarms(waited) == ["Overtraining", "Confusion"]
+    assert "Overtraining" not in sagemaker.alarms(truncated(waited, 10))
     uneven = dataclasses.replace(record(val_loss=[1.0]), facts=RunFacts(train_counts=(200, 10)))
     assert "ClassImbalance" in sagemaker.alarms(uneven)
 
@@ -300,18 +324,6 @@ def test_a_prescription_becomes_a_change_of_the_plan():
     assert found.lr == pytest.approx(1e-4)
     assert (found.schedule, found.decay_share, found.batch) == ("cosine", 1.0, 64)
     assert found.augment == "heavy"
-
-
-def test_the_first_finding_that_can_be_applied_is():
-    unsound = Finding("a", "X", "error", "", prescription=(Edit("data.mean", "unset", None, ""),))
-    useful = Finding(
-        "b", "Y", "warning", "", prescription=(Edit("stages.train.lr", "multiply", 3.0, ""),)
-    )
-    idle = Finding(
-        "c", "Z", "info", "", prescription=(Edit("stages.train.lr", "multiply", 9.0, ""),)
-    )
-    assert repair.prescribed([idle, unsound, useful])[0].value == 3.0
-    assert repair.prescribed([idle, unsound]) == ()
 
 
 def test_recovered_is_two_points_or_a_tenth_of_the_gap():

@@ -11,9 +11,11 @@ import torch
 from benchmarks.faults import in_code, in_data, networks
 from benchmarks.faults.loop import Loop
 from benchmarks.faults.pictures import Split
-from benchmarks.faults.recipes import Plan
+from benchmarks.faults.recipes import R4_COUNTS, Plan, weights_against
 
-BOTH = ("R1", "R2")
+LOOPS = ("R1", "R2", "R4")
+# Two classes of each recipe that anybody tells apart.
+EASY = {"R1": (0, 1), "R2": (6, 8), "R4": (0, 4)}
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Control:
     look_alike: str = ""
     plan: Callable[[Plan], Plan] = lambda plan: plan
     patch: Callable[[Loop], None] | None = None
-    where: tuple[str, ...] = BOTH
+    where: tuple[str, ...] = LOOPS
 
 
 def _values(**changes: object) -> Callable[[Plan], Plan]:
@@ -45,7 +47,7 @@ def _one_cycle(plan: Plan) -> Plan:
 
 def _easy(loop: Loop) -> None:
     """Two classes that anybody tells apart."""
-    pair = (0, 1) if loop.plan.recipe == "R1" else (6, 8)
+    pair = EASY[loop.plan.recipe]
     for name in ("train", "val"):
         setattr(loop, name, _only(getattr(loop, name), pair))
     names = tuple(loop.pictures.classes[label] for label in pair)
@@ -145,6 +147,11 @@ def _transformer(loop: Loop) -> None:
     loop.make_model = make
 
 
+def _mixup(plan: Plan) -> Plan:
+    """Longer than usual, as mixed pictures need; a transformer from scratch above all."""
+    return dataclasses.replace(plan, mixup=1.0, epochs=18 if plan.recipe == "R4" else 12)
+
+
 LOOK_ALIKES: tuple[Control, ...] = (
     Control("one_cycle", "H2: a rate three times the usual", _one_cycle),
     Control(
@@ -167,14 +174,38 @@ LOOK_ALIKES: tuple[Control, ...] = (
         where=("R1",),
     ),
     Control("label_smoothing", "H8: a loss that ends at 1.1", _values(label_smoothing=0.2)),
-    Control("mixup", "H9: better in validation than in training", _values(mixup=1.0, epochs=12)),
+    Control("mixup", "H9: better in validation than in training", _mixup),
     Control(
         "strong_augmentation",
         "H10: a training loss above that of validation",
         _values(augment="heavy", dropout=0.3, epochs=14),
         where=("R1",),
     ),
-    Control("handled_imbalance", "H11: 20 : 1, sqrt weights", _square_root_weights, _sloped),
+    Control(
+        "handled_imbalance",
+        "H11: 20 : 1, sqrt weights",
+        _square_root_weights,
+        _sloped,
+        where=("R1", "R2"),
+    ),
+    Control(
+        "weighed_as_they_come",
+        "H11: 4.4 : 1, sqrt weights",
+        _values(class_weights=weights_against(R4_COUNTS, 0.5)),
+        where=("R4",),
+    ),
+    Control(
+        "balanced_sampler",
+        "H11: rare classes drawn more often, and nothing else",
+        _values(sampler="balanced"),
+        where=("R4",),
+    ),
+    Control(
+        "long_warmup",
+        "hardly moves in the first third",
+        _values(warmup_epochs=4.0, epochs=14),
+        where=("R4",),
+    ),
     Control("small_validation", "H13: validation jumps", patch=_small_val),
     Control(
         "from_scratch",
@@ -189,7 +220,7 @@ LOOK_ALIKES: tuple[Control, ...] = (
         _values(epochs=16, augment="none"),
         where=("R1",),
     ),
-    Control("hard_task", "H19: converged far from perfect", patch=_blurred, where=("R1",)),
+    Control("hard_task", "H19: converged far from perfect", patch=_blurred, where=("R1", "R4")),
     Control("some_label_noise", "H20: a tenth of the labels is wrong", patch=_ten_percent_noise),
     Control(
         "transformer",
@@ -212,7 +243,7 @@ LOOK_ALIKES: tuple[Control, ...] = (
         "early_stopping",
         "stops before the end of the schedule, when nothing is gained",
         _values(patience=4, epochs=24),
-        where=("R1",),
+        where=("R1", "R4"),
     ),
 )
 PLAIN = Control("plain")

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.faults import networks
+from benchmarks.faults.held_out import PatchTransformer
 from benchmarks.faults.loop import Loop
 
 SCALE = 65_536.0
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "resnet8": networks.ResNet8,
+    "small-cnn": networks.SmallCNN,
+    "patches": PatchTransformer,
+}
 
 
 def scheduler_per_batch(loop: Loop, severity: int) -> None:
@@ -45,6 +52,11 @@ def no_zero_grad(loop: Loop, severity: int) -> None:
     loop.clear = lambda: None
 
 
+def no_step(loop: Loop, severity: int) -> None:
+    """Gradients are computed and cleared, and nobody steps."""
+    loop.step = lambda: None
+
+
 def ascent(loop: Loop, severity: int) -> None:
     loop.backward = lambda loss: (-loss).backward()
 
@@ -61,7 +73,7 @@ def exploding(loop: Loop, severity: int) -> None:
 
 
 def rebuilt(loop: Loop, **changes: Any) -> None:
-    kind = networks.ResNet8 if loop.plan.network == "resnet8" else networks.SmallCNN
+    kind = NETWORKS[loop.plan.network]
 
     def make() -> nn.Module:
         torch.manual_seed(loop.seed)
@@ -75,7 +87,7 @@ def rebuilt(loop: Loop, **changes: Any) -> None:
 @torch.no_grad()
 def _scaled(model: nn.Module, factor: float) -> None:
     for module in model.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d | nn.Linear) and module is not model.head:
             module.weight.mul_(factor)
 
 

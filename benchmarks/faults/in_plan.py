@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.faults.recipes import Plan
+from benchmarks.faults.recipes import CLASSES, R4_COUNTS, Plan, weights_against
 
 PlanFault = Callable[[Plan, int], Plan]
 
@@ -70,7 +70,7 @@ def stops_early(plan: Plan, severity: int) -> Plan:
 
 
 def narrow(plan: Plan, severity: int) -> Plan:
-    return _with(plan, width=(2, 1)[severity - 1], pretrained=False)
+    return _with(plan, width=plan.width // (8, 16)[severity - 1], pretrained=False)
 
 
 def heavy_dropout(plan: Plan, severity: int) -> Plan:
@@ -82,7 +82,14 @@ def destructive_augmentation(plan: Plan, severity: int) -> Plan:
 
 
 def extreme_weights(plan: Plan, severity: int) -> Plan:
-    return _with(plan, class_weights=((100.0, 1000.0)[severity - 1], *[1.0] * 9))
+    others = [1.0] * (CLASSES[plan.recipe] - 1)
+    return _with(plan, class_weights=((100.0, 1000.0)[severity - 1], *others))
+
+
+def helped_twice(plan: Plan, severity: int) -> Plan:
+    """Rare classes are drawn more often and weigh more as well; R3 has recipe values for it."""
+    weights = weights_against(R4_COUNTS, (0.5, 1.0)[severity - 1])
+    return _with(plan, sampler="balanced", class_weights=weights)
 
 
 def tiny_set(plan: Plan, severity: int) -> Plan:

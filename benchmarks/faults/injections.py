@@ -13,7 +13,7 @@ from benchmarks.faults import in_code, in_data, in_plan
 from benchmarks.faults.in_data import LoopFault
 from benchmarks.faults.in_plan import PlanFault
 
-BOTH = ("R1", "R2")
+LOOPS = ("R1", "R2", "R4")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Injection:
     causes: tuple[str, ...]
     plan: PlanFault | None = None
     patch: LoopFault | None = None
-    where: tuple[str, ...] = BOTH
+    where: tuple[str, ...] = LOOPS
     severities: tuple[int, ...] = (1, 2)
     validity: bool = False
     repairable: bool = False
@@ -56,7 +56,9 @@ def _in_loop(
     return Injection(name, catalogue, causes, patch=fault, **more)  # type: ignore[arg-type]
 
 
-R1, R2, ONLY_SEVERE = ("R1",), ("R2",), (2,)
+R1, ONLY_SEVERE = ("R1",), (2,)
+# What needs BatchNorm.
+WITH_BATCH_NORM = ("R1", "R2")
 HIGH, LOW, NOISY = "learning_rate_too_high", "learning_rate_too_low", "learning_rate_noisy"
 
 INJECTIONS: tuple[Injection, ...] = (
@@ -72,7 +74,9 @@ INJECTIONS: tuple[Injection, ...] = (
         "decayed_too_early",
     ),
     _in_loop("scheduler_forgotten", "A5", in_code.scheduler_forgotten, "schedule_not_followed"),
-    _in_plan("no_warmup", "A6", in_plan.no_warmup, "missing_warmup", HIGH, NOISY, where=R1),
+    _in_plan(
+        "no_warmup", "A6", in_plan.no_warmup, "missing_warmup", HIGH, NOISY, where=("R1", "R4")
+    ),
     _in_plan("uniform_rate", "A7", in_plan.uniform_rate, "backbone_rate_erases", HIGH, where=R1),
     _in_loop("head_not_optimized", "A8", in_code.head_not_optimized, "optimizer_misses_parameters"),
     _in_loop(
@@ -85,6 +89,14 @@ INJECTIONS: tuple[Injection, ...] = (
     _in_loop("no_zero_grad", "A9", in_code.no_zero_grad, "gradients_not_cleared"),
     _in_plan("odd_momentum", "A11", in_plan.odd_momentum, "odd_optimizer_memory"),
     _in_plan("huge_decay", "A12", in_plan.huge_decay, "weight_decay_too_high", "over_regularised"),
+    _in_loop(
+        "no_step",
+        "G1",
+        in_code.no_step,
+        "weights_do_not_move",
+        "no_gradient",
+        severities=ONLY_SEVERE,
+    ),
     _in_loop("ascent", "A13", in_code.ascent, "loss_rises_by_design", severities=ONLY_SEVERE),
     _in_plan(
         "batch_mismatch",
@@ -96,7 +108,14 @@ INJECTIONS: tuple[Injection, ...] = (
         LOW,
         NOISY,
     ),
-    _in_plan("tiny_batch", "A15", in_plan.tiny_batch, "batch_too_small", "batch_rate_mismatch"),
+    _in_plan(
+        "tiny_batch",
+        "A15",
+        in_plan.tiny_batch,
+        "batch_too_small",
+        "batch_rate_mismatch",
+        where=WITH_BATCH_NORM,
+    ),
     _in_plan("stops_early", "A16", in_plan.stops_early, "stopped_too_early", LOW),
     _in_loop(
         "vanishing",
@@ -118,11 +137,19 @@ INJECTIONS: tuple[Injection, ...] = (
     ),
     _in_plan("tight_clip", "B6", in_plan.tight_clip, "clip_too_tight"),
     _in_loop("detached", "B7", in_code.detached, "no_gradient"),
-    _in_loop("dead_units", "C1", in_code.dead_units, "dead_units"),
+    _in_loop("dead_units", "C1", in_code.dead_units, "dead_units", where=WITH_BATCH_NORM),
     _in_loop("frozen_backbone", "C3", in_code.frozen_backbone, "frozen_by_mistake"),
-    _in_loop("stale_statistics", "C5", in_code.stale_statistics, "batch_norm_broken"),
+    _in_loop(
+        "stale_statistics",
+        "C5",
+        in_code.stale_statistics,
+        "batch_norm_broken",
+        where=WITH_BATCH_NORM,
+    ),
     _in_loop("no_eval", "C6", in_code.no_eval, "validation_in_training_mode", validity=True),
-    _in_loop("no_train", "C7", in_code.no_train, "training_in_evaluation_mode"),
+    _in_loop(
+        "no_train", "C7", in_code.no_train, "training_in_evaluation_mode", where=WITH_BATCH_NORM
+    ),
     _in_loop("loud_head", "C8", in_code.loud_head, "bad_first_loss"),
     _in_loop("weights_lost", "C9", in_code.weights_lost, "weights_not_loaded", where=R1),
     _in_loop("wide_head", "C10", in_code.wide_head, "head_size_mismatch"),
@@ -191,9 +218,9 @@ INJECTIONS: tuple[Injection, ...] = (
     _in_plan(
         "helped_twice",
         "E3",
-        lambda plan, severity: plan,
+        in_plan.helped_twice,
         "rare_classes_helped_twice",
-        where=("R3",),
+        where=("R3", "R4"),
     ),
     _in_loop("class_absent", "E4", in_data.class_absent, "class_absent"),
     _in_plan("tiny_set", "F1", in_plan.tiny_set, "overfitting", "overtrained", repairable=False),

@@ -27,7 +27,8 @@ def page(result: Mapping[str, Any]) -> str:
         "Written by `make bench-faults`; do not edit. What the words mean is in\n"
         "[the guide](../../docs/guide/fault-benchmark.md).\n",
         _runs(result),
-        _figures(result["figures"]),
+        _tuned(result),
+        _untuned(result.get("untuned")),
         _by_fault(result["by_fault"]),
         _repairs(result.get("repair")),
         _list("Missed or named otherwise", result["misses"]),
@@ -38,8 +39,14 @@ def page(result: Mapping[str, Any]) -> str:
     return "\n".join(part for part in parts if part)
 
 
+def _tuned(result: Mapping[str, Any]) -> str:
+    return "## Figures\n\n" + _figures(result["figures"]) if result["counts"]["runs"] else ""
+
+
 def _runs(result: Mapping[str, Any]) -> str:
     counts = result["counts"]
+    if not counts["runs"]:
+        return "No run of a recipe that rules were developed on.\n"
     return (
         f"{counts['runs']} runs of {', '.join(result['recipes'])}, seeds "
         f"{', '.join(map(str, result['seeds']))}: {counts['healthy']} healthy "
@@ -76,7 +83,42 @@ def _figures(every: Mapping[str, Mapping[str, Any]]) -> str:
         "Other tools' rules are written anew from their published thresholds and read the same\n"
         "records; a symptom of theirs counts as naming the cause if it could mean it.\n"
     )
-    return "## Figures\n\n" + table(head, rows) + note
+    return table(head, rows) + note
+
+
+def _untuned(found: Mapping[str, Any] | None) -> str:
+    """The recipes that no threshold was tuned on: figures, every fault, every false alarm."""
+    if not found or not found["counts"]["runs"]:
+        return ""
+    rows = [
+        [line["run"], line["truth"], line["place"], line["wanted"], line["said"]]
+        for line in found["said"]
+    ]
+    head = ["run", "worth", "cause named", "wanted", "said, the first three"]
+    parts = [
+        f"## Untuned recipe {', '.join(found['recipes'])}\n",
+        "No rule was developed on it, and it counts in no figure elsewhere on this page.\n"
+        "Wanted is the fault's own rule; another that names the same counts as well.\n",
+        _runs(found),
+        _figures(found["figures"]),
+        table(head, rows),
+        _list("Untuned: missed or named otherwise", found["misses"], level=3),
+        _list("Untuned: false alarms", found["false_alarms"], level=3),
+        _list("Untuned: latent changes with an alarm", found["latent_alarms"], level=3),
+    ]
+    return "\n".join(parts)
+
+
+def said(run: Examined, verdict: Verdict) -> dict[str, str]:
+    """A fault, what should have been said, and what was."""
+    place = next((i for i, n in enumerate(verdict.alarms, 1) if n in verdict.causes), None)
+    return {
+        "run": verdict.run,
+        "truth": verdict.truth,
+        "place": "missed" if place is None else "first" if place == 1 else f"number {place}",
+        "wanted": " or ".join(run.case.wanted),
+        "said": ", ".join(verdict.alarms[:3]) or "nothing",
+    }
 
 
 def _cell(figures: Mapping[str, Any], name: str) -> str:
@@ -124,14 +166,18 @@ def _repairs(found: Mapping[str, Any] | None) -> str:
         return ""
     rows = [[name, _share(found["arms"], name)] for name in found["arms"]]
     text = "## Repair\n\n" + table(["one extra run", "recovered"], rows) + "\n"
+    parts = found.get("by_recipe", {})
+    if parts:
+        text += "By recipe, ours: " + ", ".join(f"{n} {_share(parts, n)}" for n in parts) + ".\n"
     text += f"Healthy runs left alone: {_share(found, 'no_harm')}.\n"
     return text + "\n" + "\n".join(f"- {line}" for line in found["lines"]) + "\n"
 
 
-def _list(title: str, lines: Sequence[str]) -> str:
+def _list(title: str, lines: Sequence[str], level: int = 2) -> str:
+    head = f"{'#' * level} {title}\n\n"
     if not lines:
-        return f"## {title}\n\nNone.\n"
-    return f"## {title}\n\n" + "\n".join(f"- {line}" for line in lines) + "\n"
+        return head + "None.\n"
+    return head + "\n".join(f"- {line}" for line in lines) + "\n"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -16,7 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.faults import healthy, injections, loop, networks, pictures, recipes, staged
+from benchmarks.faults import (
+    healthy,
+    held_out,
+    injections,
+    loop,
+    networks,
+    pictures,
+    recipes,
+    staged,
+)
+from benchmarks.faults.held_out import HeldOutLoop
 from benchmarks.faults.loop import Loop, Outcome
 from benchmarks.faults.recipes import Plan
 from espalier.errors import EspalierError
@@ -61,6 +71,11 @@ class Case:
         """Rules that name the cause; of two faults either."""
         return tuple(cause for name in self.faults for cause in injections.BY_NAME[name].causes)
 
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The rule of each fault itself."""
+        return tuple(injections.BY_NAME[name].causes[0] for name in self.faults)
+
 
 @dataclass(frozen=True)
 class Kept:
@@ -99,7 +114,8 @@ def identity(case: Case) -> str:
     if case.recipe == "R3":
         parts += [repr(staged.setting(case)), meaning(staged)]
     else:
-        parts += [repr(plan_of(case)), *map(meaning, SOURCES), *map(meaning, _patches(case))]
+        sources = (*SOURCES, held_out) if case.recipe == "R4" else SOURCES
+        parts += [repr(plan_of(case)), *map(meaning, sources), *map(meaning, _patches(case))]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:10]
 
 
@@ -149,7 +165,7 @@ def _loop(case: Case, folder: Path) -> Outcome:
 def prepared(case: Case, folder: Path) -> Loop:
     """The loop of a case, with its fault in it, ready to run."""
     plan = plan_of(case)
-    made = Loop(plan, case.seed, folder)
+    made = (HeldOutLoop if case.recipe == "R4" else Loop)(plan, case.seed, folder)
     if case.kind == "healthy":
         patch = healthy.BY_NAME[case.name].patch
         if patch is not None:

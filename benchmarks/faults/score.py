@@ -7,7 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Literal
 
 from scipy import stats
@@ -62,13 +62,13 @@ def worse(faulty: Sequence[float], healthy: Sequence[float]) -> float:
     gap = fmean(healthy) - fmean(faulty)
     if len(healthy) < 2:
         return math.nan
-    spread = stats.tstd(healthy)
+    spread = stdev(healthy)
     if len(faulty) == 1:
         if spread == 0:
             return 0.0 if gap > 0 else 1.0
         t = gap / (spread * math.sqrt(1 + 1 / len(healthy)))
         return float(stats.t.sf(t, len(healthy) - 1))
-    if spread == 0 and stats.tstd(faulty) == 0:
+    if spread == 0 and stdev(faulty) == 0:
         return 0.0 if gap > 0 else 1.0
     found = stats.ttest_ind(faulty, healthy, equal_var=False, alternative="less")
     return float(found.pvalue)

@@ -13,6 +13,11 @@ import numpy.typing as npt
 from espalier.records import Catalog, Sample
 from espalier.rules import CannotJudge
 
+WRONG_LABELS = "label_suspects"
+"""The rule that estimates how many labels are wrong."""
+AT_LEAST = "lower bound of it"
+"""Its evidence of how many there are at least, as a share: what a diagnosis goes by."""
+
 
 @dataclass(frozen=True, slots=True)
 class Look:

@@ -28,7 +28,7 @@ from espalier.findings import Finding, Report
 from espalier.recipe.schema import Recipe
 from espalier.records import SPLITS, History
 from espalier.report.diagnosis_page import write_page
-from espalier.report.diagnosis_text import causes_of
+from espalier.report.diagnosis_text import ENDED, causes_of
 from espalier.run_record import RunRecord
 from espalier.runs import RunDir
 
@@ -63,7 +63,7 @@ class Diagnosis:
         """``runs/train/first (espalier, 12 epochs, finished)``."""
         count = len(self.record.epochs)
         epochs = f"{count} epoch{'' if count == 1 else 's'}"
-        return f"{self.record.path} ({self.record.tool}, {epochs}, {self.record.ended})"
+        return f"{self.record.path} ({self.record.tool}, {epochs}, {ENDED[self.record.ended]})"
 
     @property
     def families(self) -> dict[str, list[str]]:

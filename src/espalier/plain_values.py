@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -35,14 +36,21 @@ def from_plain(kind: type[Signs], values: Mapping[str, Any]) -> Signs:
         TypeError: A field without a default is missing.
         ValueError: A value is of the wrong kind.
     """
-    hints = get_type_hints(kind)
-    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    hints = _hints(cast(type, kind))
     found = {
         name: _revived(hints[name], value)
         for name, value in values.items()
-        if name in known and value is not None
+        if name in hints and value is not None
     }
     return kind(**found)
+
+
+# Read from the source text of the annotations each time it is asked, which takes most of the time
+# that a long record takes.
+@cache
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {f.name: hints[f.name] for f in fields(kind)}
 
 
 def _revived(hint: Any, value: Any) -> Any:

@@ -5,6 +5,7 @@ None stands for what is not on record. Rates and shares are in [0, 1], losses ar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -216,6 +217,53 @@ class DataFacts:
 
 
 @dataclass(frozen=True)
+class HeadTrial:
+    """What a linear head calls training images that it has not seen (cross-validation).
+
+    Attributes:
+        called: Its confusion matrix as (label, what it is called, images), by label; entries
+            without images are left out.
+    """
+
+    called: tuple[tuple[int, int, int], ...]
+
+    @property
+    def images(self) -> dict[int, int]:
+        """Label -> images of it."""
+        found: dict[int, int] = {}
+        for label, _, count in self.called:
+            found[label] = found.get(label, 0) + count
+        return found
+
+    @property
+    def recalls(self) -> dict[int, float]:
+        """Label -> share of its images that are called right."""
+        right = {label: count for label, name, count in self.called if label == name}
+        return {label: right.get(label, 0) / count for label, count in self.images.items()}
+
+    @property
+    def recall(self) -> float:
+        """Mean over labels; NaN of none."""
+        recalls = self.recalls.values()
+        return sum(recalls) / len(recalls) if recalls else math.nan
+
+    @property
+    def chance(self) -> float:
+        """Mean recall of naming classes at random, or always the same one."""
+        return 1 / len(self.images) if self.called else math.nan
+
+    @property
+    def noise(self) -> float:
+        """Standard error of the mean recall; never 0."""
+        images, recalls = self.images, self.recalls
+        variances = []
+        for label, count in images.items():
+            share = min(max(recalls[label], 0.5 / count), 1 - 0.5 / count)
+            variances.append(share * (1 - share) / count)
+        return math.sqrt(sum(variances)) / len(variances) if variances else math.nan
+
+
+@dataclass(frozen=True)
 class Preflight:
     """What was tried before or after training with the model and data at hand; None: not tried.
 
@@ -233,6 +281,8 @@ class Preflight:
         matched_classes: Validation label -> the class that it seems to be, where renamed.
         train_mode_accuracy: Validation accuracy with the network in training mode.
         output_sums_to_one: Whether the outputs of the model are probabilities already.
+        head: A linear head on the network as it began, on training images without augmentation.
+        drawn_head: The same on images as training draws them.
     """
 
     initial_loss: float | None = None
@@ -248,3 +298,5 @@ class Preflight:
     matched_classes: Mapping[str, str] | None = None
     train_mode_accuracy: float | None = None
     output_sums_to_one: bool | None = None
+    head: HeadTrial | None = None
+    drawn_head: HeadTrial | None = None

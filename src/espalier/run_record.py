@@ -14,12 +14,20 @@ from typing import Any, Literal
 
 from espalier.plain_values import from_plain, to_plain
 from espalier.rules import CannotJudge
-from espalier.run_facts import DataFacts, Preflight, RunFacts, SplitPixels, StageFacts
+from espalier.run_facts import (
+    DataFacts,
+    HeadTrial,
+    Preflight,
+    RunFacts,
+    SplitPixels,
+    StageFacts,
+)
 
 __all__ = [
     "DataFacts",
     "Ended",
     "EpochSigns",
+    "HeadTrial",
     "PartSigns",
     "Preflight",
     "RunFacts",
@@ -48,7 +56,8 @@ class EpochSigns:
     ``dead`` is, per part, the share of channels that are hardly ever active, ``drift`` how far the
     running means of BatchNorm moved in standard deviations since the start. ``wait_seconds`` is
     what training waited for data. ``drawn_share`` is the share of the training images that the
-    epoch drew at all.
+    epoch drew at all, ``normed_in_validation`` of how many batches BatchNorm took statistics
+    between its last step and the end of validation.
     """
 
     epoch: int
@@ -77,6 +86,7 @@ class EpochSigns:
     seconds: float = math.nan
     wait_seconds: float = math.nan
     drawn_share: float = math.nan
+    normed_in_validation: int | None = None
     ema_accuracy: float = math.nan
     best: bool = False
 

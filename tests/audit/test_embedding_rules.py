@@ -12,7 +12,7 @@ from scipy.special import softmax
 
 from espalier.audit.drift import measure_drift
 from espalier.audit.rules import hard_classes, inseparable_classes, label_suspects, split_drift
-from espalier.audited import Audited, Embedded
+from espalier.audited import AT_LEAST, Audited, Embedded
 from espalier.findings import Finding
 from espalier.records import Catalog, Sample, Split
 from espalier.rules import CannotJudge
@@ -91,6 +91,9 @@ def test_clean_but_hard_data_is_no_warning_and_noise_is_one() -> None:
     wrong[::12] = (wrong[::12] + 1 + np.arange(len(wrong[::12])) % 3) % 4
     noisy = fires(label_suspects.check(forest(wrong, probabilities=probabilities), thresholds))
     assert noisy.severity == "warning"
+    # A diagnosis reads the lower bound by this name.
+    figures = {one.name: one.value for one in noisy.evidence}
+    assert 0 < float(figures[AT_LEAST]) < float(noisy.evidence[0].value)
 
 
 def test_images_that_were_not_judged_say_nothing() -> None:

@@ -23,10 +23,12 @@ WORDS = {
     "path": "a run",
     "tool": "test",
     "ended": "finished",
+    "why_ended": "",
     "confusion": None,
     "sample_losses": None,
     "suspect_share": None,
     "drift_auc": None,
+    "start_dead": {},
     "notes": (),
 }
 SPECIAL = {"facts", "stages", "epochs", "steps", "data", "preflight", "steps_per_epoch"}

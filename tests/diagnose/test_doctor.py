@@ -235,6 +235,17 @@ def test_a_living_run_is_healthy_so_far() -> None:
     assert "nothing wrong was found so far" in report.findings[0].cause
 
 
+def test_a_run_that_died_of_a_number_is_not_called_healthy() -> None:
+    why = "the loss is nan at step 40 (epoch 4, stage all), learning rate 1"
+    dead = RunRecord("a", "test", RECORD.epochs, ended="died", why_ended=why)
+    quiet = [rule(f"rule_{i}") for i in range(6)]
+    report = examine(dead, [*quiet, firing("next_lever", "info")])
+    assert names(report) == []
+    assert "the loss is nan at step 40" in report.notes[-1]
+    killed = RunRecord("a", "test", RECORD.epochs, ended="died", why_ended="the power went")
+    assert names(examine(killed, quiet)) == ["healthy"]
+
+
 def test_a_rule_says_no_more_than_it_has_earned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "earned_levels", lambda: {"wrong_loss": "info"})
     rules = [firing("wrong_loss", "error"), firing("validation_leak", "error")]

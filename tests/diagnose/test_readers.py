@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -88,6 +89,27 @@ def test_huggingface_nan_behind_a_loss_of_zero_stays_visible() -> None:
     assert record.column("val_loss") == [math.inf, math.inf]
 
 
+def test_huggingface_state_that_is_cut_reads_as_far_as_it_goes(tmp_path: Path) -> None:
+    whole = (RECORDS / "huggingface/checkpoint-36/trainer_state.json").read_text()
+    path = tmp_path / "trainer_state.json"
+    known = read_record(RECORDS / "huggingface/checkpoint-36").steps
+    for end in range(whole.index("log_history") + 400, len(whole) - 20, 500):
+        path.write_text(whole[:end])
+        record = read_record(path)
+        assert record.steps == known[: len(record.steps)]
+        assert any("cut off" in note for note in record.notes)
+        assert record.ended == "unknown"
+
+
+def test_huggingface_states_without_a_proper_step_are_still_one_run(tmp_path: Path) -> None:
+    rows = [{"epoch": 1.0, "step": 3, "loss": 1.0}, {"epoch": 2.0, "step": 6, "loss": 0.5}]
+    for name, step in (("checkpoint-3", "3"), ("checkpoint-6", 6)):
+        (tmp_path / name).mkdir()
+        state = {"log_history": rows, "global_step": step}
+        (tmp_path / name / "trainer_state.json").write_text(json.dumps(state))
+    assert read_record(tmp_path).path.endswith("checkpoint-6/trainer_state.json")
+
+
 def test_lightning_merges_the_rows_of_a_moment() -> None:
     record = read_record(RECORDS / "lightning")
     found = columns_of(RECORDS / "lightning/metrics.csv")
@@ -128,6 +150,28 @@ def test_ultralytics_of_another_task_is_refused(tmp_path: Path) -> None:
     path = table(tmp_path, "epoch,train/box_loss,metrics/mAP50(B),lr/pg0\n1,2.0,0.1,0.01\n")
     with pytest.raises(RunError, match="no classification"):
         read_record(path)
+
+
+def test_ultralytics_time_is_of_each_epoch_also_after_resuming(tmp_path: Path) -> None:
+    head = "epoch,time,train/loss,metrics/accuracy_top1,val/loss\n"
+    rows = [f"{e},{seconds},1,0.5,1\n" for e, seconds in ((1, 10), (2, 21), (3, 9), (4, 19))]
+    record = read_record(table(tmp_path, head + "".join(rows)))
+    assert record.column("seconds") == [10, 11, 9, 10]
+    older = (head + "".join(rows)).replace("time", "other")
+    assert all(map(math.isnan, read_record(table(tmp_path, older)).column("seconds")))
+
+
+def test_settings_that_leave_a_value_to_the_tool_say_nothing(tmp_path: Path) -> None:
+    shutil.copytree(RECORDS / "ultralytics", tmp_path / "run")
+    (tmp_path / "run/args.yaml").write_text("batch: -1\nepochs: 3\nimgsz: .inf\nseed: 0\n")
+    facts = read_record(tmp_path / "run").facts
+    assert (facts.batch, facts.epochs, facts.imgsz, facts.seed) == (None, 3, None, 0)
+    shutil.copytree(RECORDS / "timm", tmp_path / "other")
+    (tmp_path / "other/args.yaml").write_text(
+        "model_ema: true\nopt_betas: [auto, auto]\ngrad_accum_steps: auto\n"
+    )
+    facts = read_record(tmp_path / "other").facts
+    assert (facts.ema_decay, facts.betas, facts.accumulate) == (None, None, 1)
 
 
 def test_timm_counts_in_percent_and_from_zero() -> None:
@@ -278,7 +322,12 @@ def test_json_lines_with_nested_names_and_a_half_written_end(tmp_path: Path) -> 
         ("inf", math.inf),
         ("+Infinity", math.inf),
         ("1.#INF", math.inf),
+        ("-1.#INF", -math.inf),
+        ("tensor(-inf)", -math.inf),
+        ("np.float64(-inf)", -math.inf),
         ("tensor(0.5, device='cuda:0')", 0.5),
+        ("np.float64(0.5)", 0.5),
+        ("array([0.5])", 0.5),
         ("", math.nan),
         ("None", math.nan),
         ("null", math.nan),
@@ -343,6 +392,43 @@ def test_one_bad_batch_does_not_hide_an_epoch(tmp_path: Path) -> None:
     assert record.steps[4].loss == math.inf
 
 
+@pytest.mark.parametrize("cut", ["5", "5e", "5e-", "5e-0"])
+def test_half_a_last_cell_is_no_number(tmp_path: Path, cut: str) -> None:
+    rows = "epoch,train_loss,lr\n1,1.0,6.5e-05\n2,0.9,6.0e-05\n"
+    assert math.isnan(read_record(table(tmp_path, f"{rows}3,0.8,{cut}")).epochs[-1].learning_rate)
+    whole = read_record(table(tmp_path, f"{rows}3,0.8,5.5e-05"))
+    assert whole.column("learning_rate") == [6.5e-05, 6e-05, 5.5e-05]
+    ended = read_record(table(tmp_path, f"{rows}3,0.8,5\n"))
+    assert ended.column("learning_rate")[-1] == 5
+
+
+@pytest.mark.parametrize("clock", ["nan", "inf", "-inf", "1e300"])
+def test_a_clock_that_is_no_number_is_no_clock(tmp_path: Path, clock: str) -> None:
+    named = read_record(table(tmp_path, f"epoch,train_loss\n1,1.0\n2,0.9\n{clock},0.8\n"))
+    assert epochs(named) == [1, 2]
+    unnamed = read_record(table(tmp_path, f"epoch,train_loss\n{clock},1.0\n{clock},0.9\n"))
+    assert epochs(unnamed) == [1, 2]
+
+
+def test_percent_of_a_model_that_guesses_among_a_hundred(tmp_path: Path) -> None:
+    record = read_record(table(tmp_path, "epoch,train_loss,val_acc\n1,4.6,0.9\n2,4.6,1.1\n"))
+    assert record.column("val_accuracy") == pytest.approx([0.009, 0.011])
+    rounded = read_record(table(tmp_path, "epoch,train_loss,val_acc\n1,1,0.9\n2,1,1.0000001\n"))
+    assert rounded.column("val_accuracy") == pytest.approx([0.9, 1.0])
+
+
+def test_an_infinite_accuracy_was_not_measured(tmp_path: Path) -> None:
+    record = read_record(table(tmp_path, "epoch,train_loss,val_acc\n1,1.0,inf\n2,1.0,0.5\n"))
+    assert math.isnan(record.epochs[0].val_accuracy)
+    assert record.epochs[1].val_accuracy == 0.5
+
+
+def test_numbers_and_nesting_beyond_all_bounds(tmp_path: Path) -> None:
+    text = '{"epoch": 1, "train_loss": %s}\n%s\n{"epoch": 2, "train_loss": 1}\n'
+    text %= ("9" * 400, '{"a":' * 5_000 + "1" + "}" * 5_000)
+    assert read_record(table(tmp_path, text)).column("train_loss") == [math.inf, 1.0]
+
+
 def test_an_accuracy_beyond_all_units_is_left_out(tmp_path: Path) -> None:
     record = read_record(table(tmp_path, "epoch,train_loss,val_acc\n1,1.0,5\n2,1.0,700\n"))
     assert all(math.isnan(value) for value in record.column("val_accuracy"))
@@ -361,7 +447,7 @@ def test_unknown_columns_propose_a_mapping_that_works(tmp_path: Path) -> None:
         read_record(path)
     command, _, option = caught.value.hint.partition(" --map ")
     assert command == f"espalier diagnose {path}"
-    mapping = dict(pair.split("=") for pair in option.strip('"').split(","))
+    mapping = dict(pair.split("=") for pair in option.split(","))
     assert mapping == {
         "epoch": "round",
         "train_loss": "fit/nll",
@@ -371,6 +457,17 @@ def test_unknown_columns_propose_a_mapping_that_works(tmp_path: Path) -> None:
     record = read_record(path, mapping)
     assert record.column("val_loss") == [1.0, 0.8]
     assert record.column("val_accuracy") == [0.4, 0.5]
+
+
+def test_the_command_of_a_hint_survives_a_shell(tmp_path: Path) -> None:
+    folder = tmp_path / "my runs"
+    folder.mkdir()
+    path = table(folder, "the round;validation nll;fit $nll\n1;1.0;0.9\n")
+    with pytest.raises(RunError, match="not known") as caught:
+        read_record(path)
+    words = shlex.split(caught.value.hint)
+    mapping = "epoch=the round,train_loss=fit $nll,val_loss=validation nll"
+    assert words == ["espalier", "diagnose", str(path), "--map", mapping]
 
 
 def test_the_columns_that_nobody_read_are_named(tmp_path: Path) -> None:
@@ -383,14 +480,16 @@ def test_the_columns_that_nobody_read_are_named(tmp_path: Path) -> None:
     [
         ({"val_loss": "valloss"}, "did you mean 'val_loss'"),
         ({"validation_loss": "val_loss"}, "'validation_loss' is nothing that a column can be"),
+        ({"val_accuracy": "val_acc", "val_macro_f1": "val_acc"}, "'val_acc' is given twice"),
     ],
 )
 def test_a_mapping_that_cannot_be_followed(
     tmp_path: Path, mapping: dict[str, str], words: str
 ) -> None:
     path = table(tmp_path, PLAIN)
-    with pytest.raises(RunError, match=words):
+    with pytest.raises(RunError, match=words) as caught:
         read_record(path, mapping)
+    assert caught.value.hint.startswith("--map epoch=epoch,")
 
 
 # What is no record
@@ -407,6 +506,23 @@ def test_what_is_no_record_says_what_there_is(tmp_path: Path) -> None:
         read_record(tmp_path / "folder")
     with pytest.raises(RunError, match="no finished epoch"):
         read_record(table(tmp_path, PLAIN.splitlines()[0] + "\n", "header.csv"))
+
+
+def test_a_column_of_words_is_named_as_the_reason(tmp_path: Path) -> None:
+    path = table(tmp_path, "round,mood\n1,good\n2,bad\n")
+    with pytest.raises(RunError, match="no row has a number"):
+        read_record(path, {"val_accuracy": "mood"})
+
+
+def test_a_json_list_is_no_table(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is no record"):
+        read_record(table(tmp_path, json.dumps([{"epoch": 1, "loss": 2.0, "val_loss": 2.0}])))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.log")
+    shutil.copy(RECORDS / "keras.csv", tmp_path / "b.csv")
+    assert read_record(tmp_path).tool == "keras"
 
 
 def test_random_bytes_are_no_record_and_no_crash(tmp_path: Path) -> None:
@@ -669,6 +785,22 @@ def test_damaged_files_are_noted_and_the_rest_is_read(tmp_path: Path) -> None:
     words = " ".join(record.notes)
     for part in ("betas", "recipe", "baseline", "val.parquet"):
         assert part in words
+
+
+def test_a_record_of_decisions_that_cannot_be_read_is_noted(tmp_path: Path) -> None:
+    run = own_run(tmp_path)
+    (run / "diagnostics").mkdir(exist_ok=True)
+    (run / "diagnostics/run.json").write_text('{"tool": "espalier", "facts": {"bat')
+    assert any("run.json cannot be read" in note for note in read_record(run).notes)
+
+
+@pytest.mark.parametrize("counts", [[[1, 2], [3]], [[1, 2, 3], [4, 5, 6]], [["a"]], [1, 2]])
+def test_a_confusion_matrix_that_is_none_is_noted(tmp_path: Path, counts: list[object]) -> None:
+    run = own_run(tmp_path)
+    lines(run / "diagnostics/val_confusion.json", [{"epoch": 1, "counts": counts}])
+    record = read_record(run)
+    assert record.confusion is None
+    assert any("val_confusion.json" in note for note in record.notes)
 
 
 def test_signs_of_a_foreign_loop(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Every rule of diagnose against its cases, which are data: tests/diagnose/rules/NAME.yml.
 
 A case: {name, expect: fires | clear | skipped, severity?, cause? (a part of it), edits? (each
-[key, action, value]), subject: {...} as ``run_subjects.run_of`` reads it}.
+[key, action, value]), exactly? (all edits, in order), subject: {...} as ``run_subjects.run_of``
+reads it}.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def test_rule_says_what_its_case_expects(rule: str, case: dict[str, Any]) -> Non
     made = [[edit.key, edit.action, edit.value] for edit in finding.prescription]
     for expected in case.get("edits", []):
         assert expected in made
+    assert made == case.get("exactly", made)
     for edit in finding.prescription:
         assert_fits_the_recipe(edit, record)
 

@@ -12,7 +12,6 @@ from espalier.evaluate import adjust, class_bias
 from espalier.evaluate.adjust import (
     METHODS,
     choose_adjustment,
-    class_balanced_head,
     prior_bias,
     refit_candidate,
 )
@@ -177,8 +176,8 @@ def test_a_class_balanced_head_helps_the_rare_class() -> None:
     test_labels = np.repeat([0, 1], 500)
     test = (rng.normal(size=(1000, 6)) + 0.8 * test_labels[:, None]).astype(np.float32)
     recalls = []
-    for fit in (fit_linear_head, class_balanced_head):
-        weight, bias = fit(x, labels, 2, shrinkage=0.3)
+    for balanced in (False, True):
+        weight, bias = fit_linear_head(x, labels, 2, shrinkage=0.3, balanced=balanced)
         recalls.append(((test @ weight.T + bias).argmax(axis=1)[500:] == 1).mean())
     assert recalls[0] < 0.3
     assert recalls[1] > 0.6

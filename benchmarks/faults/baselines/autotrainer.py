@@ -1,23 +1,34 @@
 """AutoTrainer's five symptoms, on our records.
 
 Source: Zhang, Zhai, Ma and Shen, "AUTOTRAINER: An Automatic DNN Training Problem Detection and
-Repair System", ICSE 2021, and the defaults of its repository. It watches Keras models layer by
-layer; here a layer is a part of the network and an iteration is a measured step.
+Repair System", ICSE 2021; conditions and limits are those of its repository (shiningrain/
+AUTOTRAINER: ``utils/monitor.py``, ``utils/utils.py``, ``reproduce.py``). It looks after the first
+epoch and every third one after it, remembers what it saw, and stops at its first finding.
+
+Where ours differs: it has the gradients of each layer on one fixed batch, here a layer is a part of
+the network and the batch that of the last measured step; weights that are no number show in the
+loss. In doubt: ``THETA`` is 0.6 in the script that repeats the paper, 0.7 elsewhere in the
+repository.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from espalier.run_record import RunRecord, measured
+from espalier.run_record import EpochSigns, PartSigns, RunRecord, measured
 
+EVERY = 3
+JUDGED_FROM = 0.3
+"""Share of the planned epochs before which accuracies are not judged."""
 THETA = 0.6
-"""Accuracy above which a model counts as converged."""
 BETA_1, BETA_2, BETA_3 = 1e-3, 1e-4, 70.0
 GAMMA = 0.7
 ZETA, ETA = 0.03, 0.2
 DELTA = 0.01
+HUGE_LOSS = 1e5
 
 # Symptom -> rules of ours whose cause it could mean.
 MEANS: dict[str, tuple[str, ...]] = {
@@ -27,83 +38,94 @@ MEANS: dict[str, tuple[str, ...]] = {
     "unstable": ("learning_rate_noisy", "learning_rate_too_high", "batch_too_small"),
     "not_converge": ("learning_rate_too_low", "learning_rate_too_high"),
 }
-# What it tries, in this order, for each symptom.
-ORDER: dict[str, tuple[str, ...]] = {
-    "vanish": ("selu", "batch_norm"),
-    "explode": ("clip", "batch_norm"),
-    "relu": ("selu", "batch_norm"),
-    "unstable": ("adam", "lower_rate", "larger_batch"),
-    "not_converge": ("optimizer", "higher_rate", "lower_rate"),
-}
+
+
+@dataclass
+class Seen:
+    """What its checks have seen so far; nothing of it is ever taken back."""
+
+    vanish: bool = False
+    explode: bool = False
+    relu: bool = False
+    unstable: bool = False
+    unconverged: bool = False
+    slow: bool = False
 
 
 def alarms(record: RunRecord) -> list[str]:
-    """Symptoms, in the order in which it checks for them."""
-    checks = {
-        "explode": explodes(record),
-        "vanish": vanishes(record),
-        "relu": dies(record),
-        "unstable": oscillates(record),
-        "not_converge": converges_slowly(record),
-    }
-    return [name for name, fired in checks.items() if fired]
+    """The symptom of its first check that finds one; empty where none does."""
+    planned = record.facts.epochs or len(record.epochs)
+    seen = Seen()
+    for count in range(1, len(record.epochs) + 1, EVERY):
+        epochs = record.epochs[:count]
+        if is_lost(record, epochs):
+            return ["explode"]
+        look_at_gradients(record, epochs[-1], seen)
+        if count >= JUDGED_FROM * planned:
+            look_at_curves(epochs, seen)
+        if symptom := concluded(seen):
+            return [symptom]
+    return []
 
 
-def explodes(record: RunRecord) -> bool:
-    """A loss or a gradient that is no number, or gradients of a layer beyond 70 times the next."""
-    losses = [value for epoch in record.epochs for value in (epoch.train_loss, epoch.val_loss)]
-    if any(math.isinf(value) for value in losses) or any(
-        not math.isfinite(step.loss) for step in record.steps
-    ):
+def concluded(seen: Seen) -> str:
+    """Gradients count only in a model that has not converged, and jumps only in one that has."""
+    if not seen.unconverged and not seen.slow:
+        return "unstable" if seen.unstable else ""
+    found = {"relu": seen.relu, "explode": seen.explode, "vanish": seen.vanish}
+    return next((name for name, there in found.items() if there), "not_converge" * seen.slow)
+
+
+def is_lost(record: RunRecord, epochs: Sequence[EpochSigns]) -> bool:
+    """A loss or a gradient that is no number, or a validation loss beyond 100,000."""
+    if any(math.isinf(e.train_loss) or math.isinf(e.val_loss) for e in epochs):
         return True
-    return any(ratio > BETA_3 for ratio in _neighbours(record))
+    until = epochs[-1].step or 0
+    steps = [step for step in record.steps if step.step <= until]
+    lost = any(math.isinf(step.loss) or math.isinf(step.grad_norm) for step in steps)
+    return lost or epochs[-1].val_loss >= HUGE_LOSS
 
 
-def vanishes(record: RunRecord) -> bool:
-    """The first layer's gradients under a thousandth of the last's, in an unconverged model."""
-    for step in record.steps[-10:]:
-        norms = [signs.grad_norm for signs in step.parts.values()]
-        if len(norms) > 1 and norms[-1] > 0 and norms[0] / norms[-1] < BETA_1:
-            return _best(record) < THETA
-        if norms and max(norms) < BETA_2:
-            return _best(record) < THETA
-    return False
+def look_at_gradients(record: RunRecord, epoch: EpochSigns, seen: Seen) -> None:
+    """The first layer beside the last, and how many elements are exactly zero."""
+    past = [step.parts for step in record.steps if step.parts and step.step <= (epoch.step or 0)]
+    if not past:
+        return
+    norms = measured(part.grad_norm for part in past[-1].values())
+    if norms and norms[-1] > 0:
+        ratio = norms[0] / norms[-1]
+        seen.vanish |= ratio < BETA_1 and norms[0] < BETA_2
+        seen.explode |= ratio > BETA_3
+    seen.relu |= zero_share(record, past[-1]) >= GAMMA
 
 
-def dies(record: RunRecord) -> bool:
-    """Most gradients of a layer are exactly zero, in an unconverged model."""
-    shares = [
-        signs.zero_share
-        for step in record.steps[-10:]
-        for signs in step.parts.values()
-        if not math.isnan(signs.zero_share)
-    ]
-    return bool(shares) and max(shares) >= GAMMA and _best(record) < THETA
+def zero_share(record: RunRecord, parts: Mapping[str, PartSigns]) -> float:
+    """Share of all gradient elements that are exactly zero; 0 where nobody measured."""
+    sizes = record.facts.stages[-1].parts if record.facts.stages else {}
+    known = {name: p.zero_share for name, p in parts.items() if not math.isnan(p.zero_share)}
+    total = sum(sizes.get(name, 1) for name in known)
+    return sum(share * sizes.get(name, 1) for name, share in known.items()) / total if total else 0
 
 
-def oscillates(record: RunRecord) -> bool:
-    """Training accuracy falls by more than 0.03 in a fifth of the epochs or more."""
-    curve = measured(record.column("train_accuracy"))
-    falls = [before - after > ZETA for before, after in itertools.pairwise(curve)]
-    return bool(falls) and sum(falls) / len(falls) >= ETA
+def look_at_curves(epochs: Sequence[EpochSigns], seen: Seen) -> None:
+    """Accuracies of training and validation so far."""
+    train = measured(e.train_accuracy for e in epochs)
+    val = measured(e.val_accuracy for e in epochs)
+    if not train or not val:
+        return
+    seen.unstable |= jumps(train) >= ETA * len(train)
+    seen.unconverged |= min(max(train), max(val)) < THETA
+    seen.slow |= max(largest_gain(train), largest_gain(val)) < DELTA
 
 
-def converges_slowly(record: RunRecord) -> bool:
-    """Accuracy below 0.6, and gaining less than 0.01 from one epoch to the next for a third."""
-    curve = measured(record.column("train_accuracy"))
-    if len(curve) < 2 or max(curve) >= THETA:
-        return False
-    gains = [after - before for before, after in itertools.pairwise(curve)]
-    return sum(gain < DELTA for gain in gains) >= max(1, len(gains) // 3)
+def jumps(curve: Sequence[float]) -> int:
+    """How many of its peaks lie at least 0.03 above the trough of the same number."""
+    inner = list(zip(curve, curve[1:], curve[2:], strict=False))
+    peaks = [here for before, here, after in inner if before <= here >= after]
+    troughs = [here for before, here, after in inner if before >= here <= after]
+    return sum(high - low >= ZETA for high, low in zip(peaks, troughs, strict=False))
 
 
-def _neighbours(record: RunRecord) -> list[float]:
-    found = []
-    for step in record.steps:
-        norms = [signs.grad_norm for signs in step.parts.values() if signs.grad_norm > 0]
-        found += [a / b for a, b in itertools.pairwise(norms)]
-    return found
-
-
-def _best(record: RunRecord) -> float:
-    return max(measured(record.column("train_accuracy")), default=0.0)
+def largest_gain(curve: Sequence[float]) -> float:
+    """The most that an epoch gained over the one before."""
+    return max((after - before for before, after in itertools.pairwise(curve)), default=0.0)

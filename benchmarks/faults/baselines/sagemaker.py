@@ -1,7 +1,10 @@
 """Built-in rules of Amazon SageMaker Debugger at their documented defaults, on our records.
 
-Source: its developer guide, "List of Debugger Built-in Rules". Rules on tensors that our record
-does not hold (SaturatedActivation, PoorWeightInitialization, NLPSequenceRatio) are left out.
+Source: its developer guide, "List of Debugger Built-in Rules" (awsdocs/
+amazon-sagemaker-developer-guide, ``doc_source/debugger-built-in-rules.md``). Rules on tensors that
+our record does not hold (SaturatedActivation, PoorWeightInitialization, TensorVariance, AllZero,
+NLPSequenceRatio) are left out. The rules are closed; where the guide leaves a doubt, the reading
+with fewer alarms is taken, and its function says so.
 """
 
 from __future__ import annotations
@@ -14,8 +17,8 @@ from espalier.run_record import RunRecord, StepSigns, measured
 VANISHED = 1e-7
 LARGE_RATIO, SMALL_RATIO = 10.0, 1e-8
 OVERFIT_RATIO = 0.1
-OVERTRAINING_PATIENCE = 5
-NOT_DECREASING_STEPS, NOT_DECREASING_PERCENT = 10, 0.1
+OVERTRAINING_PATIENCE, OVERTRAINING_DELTA = 10, 0.1
+NOT_DECREASING_STEPS = 10
 INACTIVE_LAYER = 0.5
 IMBALANCE, MISPREDICTION = 10.0, 0.7
 MEAN_INPUT = 0.2
@@ -44,14 +47,16 @@ def alarms(record: RunRecord) -> list[str]:
 
 def exploding(record: RunRecord) -> bool:
     """Any recorded value that is not finite."""
-    values = [v for s in record.steps for v in (s.loss, s.grad_norm)]
-    return any(not math.isfinite(value) for value in values)
+    return any(math.isinf(value) for s in record.steps for value in (s.loss, s.grad_norm))
 
 
 def vanishing(record: RunRecord) -> bool:
-    """Gradients of a layer at most 1e-7."""
+    """Gradients of a layer whose mean size is below 1e-7, taken as their root mean square."""
+    sizes = record.facts.stages[-1].parts if record.facts.stages else {}
     return any(
-        signs.grad_norm <= VANISHED for step in record.steps for signs in step.parts.values()
+        signs.grad_norm < VANISHED * math.sqrt(sizes.get(name, 1))
+        for step in record.steps
+        for name, signs in step.parts.items()
     )
 
 
@@ -81,12 +86,17 @@ def update_ratio(record: RunRecord) -> bool:
 
 
 def loss_not_decreasing(record: RunRecord) -> bool:
-    """The loss of ten steps later is not 0.1 % smaller."""
-    losses = measured(step.loss for step in record.steps)
-    return any(
-        later > (1 - NOT_DECREASING_PERCENT / 100) * now
-        for now, later in zip(losses, losses[NOT_DECREASING_STEPS:], strict=False)
-    )
+    """A loss that is not below that of ten steps before, looked at every ten steps."""
+    losses = [(step.step, step.loss) for step in record.steps if not math.isnan(step.loss)]
+    last = losses[0][0] if losses else 0
+    for place, (step, loss) in enumerate(losses):
+        if step < last + NOT_DECREASING_STEPS:
+            continue
+        last = step
+        past = [old for when, old in losses[:place] if when <= step - NOT_DECREASING_STEPS]
+        if loss >= past[-1]:
+            return True
+    return False
 
 
 def overfit(record: RunRecord) -> bool:
@@ -95,11 +105,18 @@ def overfit(record: RunRecord) -> bool:
 
 
 def overtraining(record: RunRecord) -> bool:
-    """Validation loss has not gained for five epochs."""
-    curve = measured(record.column("val_loss"))
-    if not curve:
-        return False
-    return len(curve) - 1 - curve.index(min(curve)) >= OVERTRAINING_PATIENCE
+    """Validation loss has not gained 0.1 for ten epochs.
+
+    The guide counts evaluations, of which we have one an epoch, and asks the training loss as well,
+    within five steps: a loss of single batches would nearly always fail that.
+    """
+    best, waited = math.inf, 0
+    for loss in measured(record.column("val_loss")):
+        better = loss < best - OVERTRAINING_DELTA
+        best, waited = (loss, 0) if better else (best, waited + 1)
+        if waited >= OVERTRAINING_PATIENCE:
+            return True
+    return False
 
 
 def class_imbalance(record: RunRecord) -> bool:
@@ -118,11 +135,17 @@ def input_images(record: RunRecord) -> bool:
 
 
 def confused(record: RunRecord) -> bool:
-    """Less than 90 % of a class right, or more than 10 % of it called one other class."""
-    for label, row in enumerate(record.confusion or ()):
-        total = sum(row)
-        others = [count for other, count in enumerate(row) if other != label]
-        if total and (row[label] / total < LEAST_DIAGONAL or max(others) / total > MOST_OFF):
+    """Of what is called one class, less than 90 % is right, or more than 10 % is one other class.
+
+    The guide divides the diagonal by the sum of the diagonal, which no model of several classes
+    passes: it is taken as a slip for the sum of the column, by which the others are divided.
+    """
+    for place, column in enumerate(zip(*(record.confusion or ()), strict=True)):
+        total = sum(column)
+        others = [count for other, count in enumerate(column) if other != place]
+        if total and (
+            column[place] / total < LEAST_DIAGONAL or max(others, default=0) / total > MOST_OFF
+        ):
             return True
     return False
 

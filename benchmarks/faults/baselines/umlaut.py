@@ -1,7 +1,9 @@
 """UMLAUT's heuristics, on our records.
 
 Source: Schoop, Huang and Hartmann, "UMLAUT: Debugging Deep Learning Programs using Program
-Structure and Model Behavior", CHI 2021. Those that need the program's text are left out.
+Structure and Model Behavior", CHI 2021. Those that need the program's text are left out. In doubt:
+its repository (BerkeleyHCI/umlaut, ``umlaut/heuristics.py``) warns of overfitting after a single
+epoch, and of any validation accuracy above that of training; the milder limits are taken here.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ def input_range(record: RunRecord) -> bool:
 
 def nan_loss(record: RunRecord) -> bool:
     """A loss that is no number."""
-    return any(not math.isfinite(step.loss) for step in record.steps)
+    return any(math.isinf(step.loss) for step in record.steps)
 
 
 def rate_high(record: RunRecord) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
 from typing import Any
 
+from espalier.diagnose.earned import read_earned
+from espalier.diagnose.loss_curves import died_of
 from espalier.diagnose.ranks import (
     BY_EXCLUSION,
     EXPLAINED_BY,
@@ -34,7 +34,11 @@ def known_rules() -> tuple[Rule[RunRecord], ...]:
     return tuple(sorted(rules_in(espalier.diagnose.rules), key=lambda r: rank(r.name, r.code)))
 
 
-def examine(record: RunRecord, rules: Sequence[Rule[RunRecord]] | None = None) -> Report:
+def examine(
+    record: RunRecord,
+    rules: Sequence[Rule[RunRecord]] | None = None,
+    earned: Mapping[str, Severity] | None = None,
+) -> Report:
     """What is wrong with a run, the cause first, and what was in order.
 
     Causes come first, the worst and most upstream before the others; behind them comes what follows
@@ -44,11 +48,13 @@ def examine(record: RunRecord, rules: Sequence[Rule[RunRecord]] | None = None) -
     Args:
         record: The run.
         rules: Those to ask; None: all there are.
+        earned: The most severe word that each rule may say; None: what they earned in the
+            benchmark of faults.
     """
     chosen = known_rules() if rules is None else rules
     asked = _without_guesses(run_rules(chosen, record))
-    earned = earned_levels()
-    found = [_gated(finding, earned) for finding in asked.findings]
+    levels = earned_levels() if earned is None else earned
+    found = [_gated(finding, levels) for finding in asked.findings]
     found.sort(key=_place)
     arranged = Report(_arranged(found), asked.clear, asked.skipped, record.notes)
     codes = {rule.name: rule.code for rule in chosen}
@@ -61,15 +67,8 @@ def alarms(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def earned_levels() -> Mapping[str, Severity]:
-    """The most severe word that each rule has earned in the benchmark of faults.
-
-    Empty where ``earned.json`` is missing. A rule that it does not name may say what it likes.
-    """
-    file = resources.files("espalier.diagnose") / "earned.json"
-    if not file.is_file():
-        return {}
-    levels: dict[str, Severity] = json.loads(file.read_text(encoding="utf-8"))
-    return levels
+    """The most severe word that each rule has earned in the benchmark of faults."""
+    return {name: earned.most for name, earned in read_earned().items()}
 
 
 def _gated(finding: Finding, earned: Mapping[str, Severity]) -> Finding:
@@ -188,6 +187,10 @@ def _with_health(record: RunRecord, report: Report, codes: Mapping[str, str]) ->
     """The report with its own word on health, and no lever pulled on what is ill."""
     if alarms(report.findings):
         return _without_lever(report)
+    died = died_of(record)
+    if died is not None:
+        note = f"the run died: {died}; nothing else that was judged is wrong"
+        return dataclasses.replace(_without_lever(report), notes=(*report.notes, note))
     judged = len(report.clear) + len(report.findings)
     if not record.epochs or judged < FEWEST_IN_ORDER:
         note = (

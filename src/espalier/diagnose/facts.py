@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from espalier.findings import Edit
+from espalier.findings import Edit, percent
 from espalier.run_record import EpochSigns, RunRecord, StepSigns
 
 LossKind = Literal["cross-entropy", "binary", "regression", "likelihood", "other"]
@@ -25,11 +25,6 @@ _CROSS_ENTROPY = re.compile(
 def finite(values: Iterable[float]) -> list[float]:
     """Those that are neither NaN nor infinite."""
     return [value for value in values if math.isfinite(value)]
-
-
-def percent(share: float) -> str:
-    """``3.1 %``."""
-    return f"{100 * share:.1f} %"
 
 
 def of_all(part: float, whole: float, what: str) -> str:
@@ -170,10 +165,17 @@ def first_loss(record: RunRecord) -> FirstLoss | None:
     """
     initial, classes = record.preflight.initial_loss, record.facts.head_classes
     classes = classes or record.num_classes
-    if initial is not None and math.isfinite(initial) and classes and classes > 1:
-        return FirstLoss(initial, math.log(classes), "before training")
-    expected = uniform_loss(record)
-    stages = record.facts.stages
+    stepped = _first_step_loss(record)
+    if initial is None or not math.isfinite(initial) or not classes or classes < 2:
+        return stepped
+    # Statistics that BatchNorm has not learned yet can hide in evaluation what training meets.
+    if stepped is not None and stepped.value > 2 * max(initial, stepped.expected):
+        return stepped
+    return FirstLoss(initial, math.log(classes), "before training")
+
+
+def _first_step_loss(record: RunRecord) -> FirstLoss | None:
+    expected, stages = uniform_loss(record), record.facts.stages
     if expected is None or not record.steps or (stages and stages[0].solved):
         return None
     first = record.steps[0]

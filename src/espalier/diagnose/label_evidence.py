@@ -45,6 +45,15 @@ def labels_mean_something(record: RunRecord, least: float = 0.03) -> bool:
     return first.train_accuracy > guess + max(least, 4 * binomial_noise(guess, sum(counts)))
 
 
+def head_tells_labels(record: RunRecord, least: float = 0.05, errors: float = 5) -> bool:
+    """Whether a linear head, before any training, tells new training images apart by their labels.
+
+    Then labels and images belong together, whatever the run made of them.
+    """
+    head = record.preflight.head
+    return head is not None and head.recall > head.chance + max(least, errors * head.noise)
+
+
 def wrong_label_share(record: RunRecord) -> WrongLabels | None:
     """How many training labels are wrong, where validation labels are right.
 

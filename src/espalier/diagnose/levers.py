@@ -6,11 +6,11 @@ import math
 import statistics
 from dataclasses import dataclass
 
-from espalier.diagnose.facts import class_name, finite, percent
+from espalier.diagnose.facts import class_name, finite
 from espalier.diagnose.fit import Fit
 from espalier.diagnose.matching import confused_pairs, recalls
 from espalier.diagnose.regularisers import stronger_augmentation
-from espalier.findings import Case, Edit, listed
+from espalier.findings import Case, Edit, listed, percent
 from espalier.run_record import RunRecord, StageFacts
 
 # Shares of what is missing that a lever wins; rough, and only compared with each other.

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from espalier.diagnose.facts import finite
 from espalier.run_record import EpochSigns, RunRecord
+
+# How loops and torch say that a figure was no number ("the loss is nan at step 2"); a file that
+# is called "nan" is not found either, so one of the figures must be named beside it.
+_NO_NUMBER = re.compile(
+    r"\b(nan|[+-]?inf(inity|inite)?|(non-?|not )finite|not a (finite )?number)\b", re.IGNORECASE
+)
+_FIGURE = re.compile(
+    r"\b(loss(es)?|grad(ient)?s?|norms?|weights?|logits|outputs?|values?|backward)\b", re.IGNORECASE
+)
+_GRADIENT = re.compile(r"\bgrad(ient)?s?\b|backward", re.IGNORECASE)
+_STEP = re.compile(r"\bstep (\d+)", re.IGNORECASE)
 
 CURVES = {
     "clean_loss": "clean training loss",
@@ -59,17 +71,40 @@ def loss_broke(record: RunRecord) -> str | None:
     """Where the loss stopped being a number for good (``step 312``); None where it did not.
 
     NaN also stands for "not measured", so it counts only behind finite ones and up to the end, in
-    three sampled steps or two epochs at least; one infinite loss is enough.
+    three sampled steps or two epochs at least; one infinite loss is enough, and so is the word of
+    a run that died of it.
     """
     steps = [(step.loss, f"step {step.step}") for step in record.steps]
     epochs = [(epoch.train_loss, f"epoch {epoch.epoch}") for epoch in record.epochs]
-    return _first_break(steps, 3) or _first_break(epochs, 2)
+    broken = _first_break(steps, 3) or _first_break(epochs, 2)
+    return broken or (_last_step(record) if died_of(record) is not None else None)
+
+
+def died_of(record: RunRecord) -> str | None:
+    """In words, which figure was no number when the run died; None where it did not die of one."""
+    why = record.why_ended.split("\n", 1)[0]
+    if record.ended != "died" or not _NO_NUMBER.search(why) or not _FIGURE.search(why):
+        return None
+    return why.split(" (", 1)[0].rstrip(". ")
+
+
+def died_of_gradients(record: RunRecord) -> bool:
+    """Whether it was a gradient, and not the loss, that was no number when the run died."""
+    why = died_of(record)
+    return why is not None and _GRADIENT.search(why) is not None
+
+
+def _last_step(record: RunRecord) -> str:
+    named = _STEP.search(record.why_ended)
+    if named is not None:
+        return f"step {named[1]}"
+    return f"step {record.steps[-1].step}" if record.steps else "the end"
 
 
 def _first_break(losses: Sequence[tuple[float, str]], least: int) -> str | None:
     finite_at = [i for i, (loss, _) in enumerate(losses) if math.isfinite(loss)]
     if not finite_at:
-        return None
+        return next((where for loss, where in losses if math.isinf(loss)), None)
     for loss, where in losses[finite_at[0] :]:
         if math.isinf(loss):
             return where

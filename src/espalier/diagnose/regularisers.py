@@ -72,9 +72,26 @@ def is_mixed(facts: RunFacts) -> bool:
     return bool(facts.mixup) or bool(facts.cutmix)
 
 
-def weaker_augmentation(record: RunRecord, because: str, safe: bool = True) -> tuple[Edit, ...]:
-    """The next milder policy; nothing below ``none``."""
+def weaker_augmentation(
+    record: RunRecord, because: str, safe: bool = True, to: str | None = None
+) -> tuple[Edit, ...]:
+    """A milder policy; nothing below ``none``.
+
+    Args:
+        record: The run.
+        because: Why, in a few words.
+        safe: Whether it may be made without asking.
+        to: The policy, where the present one has no place in the list or a milder one is known to
+            be right; None: the next milder one.
+    """
+    name = record.facts.augment
+    if to is not None and name is not None and (name not in POLICIES or _place(name) > _place(to)):
+        return (Edit("augment.policy", "set", to, because, safe),)
     return _policy(record, -1, because, safe)
+
+
+def _place(policy: str) -> int:
+    return POLICIES.index(policy)
 
 
 def stronger_augmentation(record: RunRecord, because: str, safe: bool = True) -> tuple[Edit, ...]:

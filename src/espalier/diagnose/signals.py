@@ -22,12 +22,16 @@ _MOVES = 1e-6
 # A backbone whose rate is a smaller share of the head's than this is slow by plan.
 _ALIKE = 0.5
 
-# Peak rates with which fine-tuning and training of small networks usually work; (low, high) are
-# the rates below and above which it rarely does.
+# Peak rates with which fine-tuning and training of small networks usually work, with 32 to 64
+# images a step; (low, high) are the rates below and above which it rarely does.
 USUAL_RATES = {
     "adam": (1e-5, 1e-3, 1e-2),
     "sgd": (1e-3, 5e-2, 1.0),
 }
+_USUAL_BATCHES = (32, 64)
+# Usual instead, where weights are fine-tuned: by SGD at all (Kornblith et al. 2019,
+# arXiv:1805.08974), by Adam where nothing is batch-normalised (transformers, ConvNeXt).
+_FINE_TUNING = {"sgd": 1e-2, "adam": 1e-4}
 
 
 def middle(values: Iterable[float]) -> float:
@@ -65,10 +69,6 @@ class Trend:
     def rises_by(self, least: float) -> bool:
         """Whether it rises by more than ``least``, and by more than three standard errors."""
         return self.slope > max(least, 3 * self.error)
-
-    def flat_within(self, most: float) -> bool:
-        """Whether it changes by less than ``most``, or less than its own noise could hide."""
-        return abs(self.slope) <= max(most, 3 * self.error)
 
 
 def trend(values: Sequence[float], positions: Sequence[float] | None = None) -> Trend | None:
@@ -330,10 +330,35 @@ def low_rate_share(stretch: Stretch, share: float) -> float | None:
     return sum(length for length, rate in spans if rate < share * stretch.peak) / whole
 
 
-def usual_rates(record: RunRecord) -> tuple[float, float, float] | None:
-    """(low, usual, high) peak rates of the run's optimizer; None where it is unknown."""
+def usual_rates(record: RunRecord, batch: int | None = None) -> tuple[float, float, float] | None:
+    """(low, usual, high) peak rates of the run's optimizer; None where it is unknown.
+
+    The usual one is scaled to the batch (SGD in proportion, Adam by the square root), and so is
+    the high one to small batches: at two images a step a rate may be high that is not at 32.
+
+    Args:
+        record: The run.
+        batch: Images per step; None: those of the run.
+    """
     name = (record.facts.optimizer or "").lower()
-    return next((rates for family, rates in USUAL_RATES.items() if family in name), None)
+    family = next((family for family in USUAL_RATES if family in name), None)
+    if family is None:
+        return None
+    low, usual, high = USUAL_RATES[family]
+    normless = record.facts.batch_norms == 0
+    if record.facts.pretrained and (family == "sgd" or normless):
+        usual = _FINE_TUNING[family]
+    scale = _batch_scale(family, batch or record.facts.batch)
+    return low * min(1.0, scale), usual * scale, high * min(1.0, scale)
+
+
+def _batch_scale(family: str, batch: int | None) -> float:
+    """Usual rate at a batch / that at 32 to 64 images."""
+    if not batch or batch < 1:
+        return 1.0
+    nearest = min(max(batch, _USUAL_BATCHES[0]), _USUAL_BATCHES[1])
+    relative = batch / nearest
+    return relative if family == "sgd" else math.sqrt(relative)
 
 
 def rounded(factor: float) -> float:

@@ -18,7 +18,6 @@ from espalier import metrics
 from espalier.errors import DataError
 from espalier.evaluate.class_bias import ascend
 from espalier.evaluate.folds import stratified_folds
-from espalier.evaluate.probe import fit_linear_head
 
 Floats = npt.NDArray[np.float64]
 Logits = npt.NDArray[np.floating[Any]]
@@ -180,26 +179,6 @@ def refit_candidate(name: str, val_logits: Logits) -> Candidate:
     if name in ("none", *METHODS):
         raise DataError(f"a candidate cannot be called `{name}`", hint="class-balanced head")
     return Candidate(name, val_logits)
-
-
-def class_balanced_head(
-    features: npt.NDArray[np.float32], labels: Labels, classes: int, *, shrinkage: float
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Weight [K, F] and bias [K] of a head re-fitted so that every class counts the same.
-
-    The second step of cRT (Kang et al. 2020, arXiv:1910.09217) on kept features of the tuned
-    backbone, in closed form instead of by steps: the head of ``fit_linear_head``.
-
-    Args:
-        features: Of training images [N, F], float32.
-        labels: Class indices [N].
-        classes: Length of the label mapping.
-        shrinkage: Of the mean variance of a feature; ``Probe.shrinkage`` is a good one.
-
-    Raises:
-        DataError: Features that are not finite or not [N, F], or labels outside the mapping.
-    """
-    return fit_linear_head(features, labels, classes, shrinkage=shrinkage, balanced=True)
 
 
 def prior_bias(train_counts: Sequence[int], tau: float) -> Floats:

@@ -16,6 +16,7 @@ LEFT, RIGHT, TOP, BOTTOM = 58, 12, 46, 34
 MOST_POINTS, MOST_DOTS = 300, 60
 # A few values that dwarf the rest would leave a flat line of the others.
 _DWARFED = 50.0
+_LEAST, _LARGEST = 1e-300, 1e300
 _MARKS = {"error": "var(--error)", "warning": "var(--warning)", "info": "var(--info)"}
 
 
@@ -211,7 +212,8 @@ def _axis(panel: Panel, last: float) -> _Axis:
         stride = math.ceil((most - least) / 5)
         powers = range(least, most + 1, stride)
         return _Axis(least, most, last, True, tuple(10.0**power for power in powers))
-    low, high = min(0.0, *values), max(values)
+    # Beyond these, differences of numbers would be infinite or 0.
+    low, high = max(min(0.0, *values), -_LARGEST), min(max(*values, _LEAST), _LARGEST)
     if panel.key in ("score", "state"):
         high = 1.0
     step = _nice((high - low or 1.0) / 4)
@@ -307,9 +309,14 @@ def _spoken(panel: Panel) -> str:
 
 def _legend(series: Sequence[Series]) -> Markup:
     parts, x = [], LEFT
-    for line in series:
+    for number, line in enumerate(series):
+        across = 30 + round(6.1 * len(line.label))
+        if x + across > WIDTH and number:
+            rest = f"and {len(series) - number} more"
+            parts.append(element("text", rest, x=WIDTH, y=14, text_anchor="end", style=_SMALL))
+            break
         style_of = f"stroke:{line.colour};stroke-width:{1 if line.thin else 3}"
         parts.append(element("line", x1=x, x2=x + 14, y1=30, y2=30, style=style_of))
         parts.append(element("text", line.label, x=x + 18, y=34, style=_SMALL))
-        x += 30 + round(6.1 * len(line.label))
+        x += across
     return joined(*parts)

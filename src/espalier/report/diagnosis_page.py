@@ -13,7 +13,16 @@ from espalier.metrics import ClassScore
 from espalier.report.audit_findings import number_text
 from espalier.report.diagnosis_curves import Panel, draw_panel, panels_of
 from espalier.report.diagnosis_places import Place, place_of
-from espalier.report.diagnosis_text import causes_of, counted_text, edits_text, following
+from espalier.report.diagnosis_text import (
+    ENDED,
+    RECORD_MORE,
+    causes_of,
+    counted_text,
+    edits_text,
+    following,
+    recipe_words,
+    sure_text,
+)
 from espalier.report.findings_text import rule_text, skipped_by_reason
 from espalier.report.markup import (
     Markup,
@@ -36,14 +45,7 @@ _VERDICTS = {
     "error": "Something is wrong",
     "warning": "The result suffers from what was found",
     "info": "Nothing wrong was found",
-    "clear": "Too little is on record to say",
-}
-_ENDED = {
-    "finished": "finished",
-    "stopped": "stopped before its end",
-    "died": "died",
-    "running": "still running",
-    "unknown": "as far as it is on record",
+    "clear": "Too little is on record to call it healthy",
 }
 
 
@@ -113,7 +115,7 @@ def _head(record: RunRecord, report: Report) -> Markup:
     strong = element("strong", _VERDICTS[report.verdict])
     verdict = element("div", strong, text, class_=f"verdict {severity}")
     epochs = f"{len(record.epochs)} epoch{'' if len(record.epochs) == 1 else 's'}"
-    about = f"{record.tool}, {epochs}, {_ENDED[record.ended]}"
+    about = f"{record.tool}, {epochs}, {ENDED[record.ended]}"
     return joined(
         element("h1", "Run ", path_name(record.path)),
         element("p", about, class_="quiet"),
@@ -133,7 +135,7 @@ def _found_section(
     causes = causes_of(report)
     if not causes:
         text = element("p", "Nothing that you need to see to, and too little to call it healthy.")
-        return element("section", title, text, id="found")
+        return element("section", title, text, element("p", RECORD_MORE), id="found")
     articles = [
         _cause(record, report, finding, panels, places, commands.get(finding.rule, ""))
         for finding in causes
@@ -154,7 +156,7 @@ def _cause(
     healthy = finding.rule == "healthy"
     badge = "Healthy" if healthy else _BADGES[finding.severity]
     mark = "clear" if healthy else finding.severity
-    sure = f"; how sure: {finding.confidence:.2f} of 1, by the rule itself"
+    sure = f"; {sure_text(finding)}"
     about = f" {number} · {rule_text(finding.rule)} {finding.code}"
     place = f"finding-{number}"
     return element(
@@ -180,7 +182,8 @@ def _sentence(text: str) -> str:
 
 def _treatment(finding: Finding, command: str, healthy: bool) -> Markup:
     items = [escaped(text) for text in finding.advice]
-    items += [joined("In the recipe: ", element("code", text)) for text in edits_text(finding)]
+    where = f"{_sentence(recipe_words(command))}: "
+    items += [joined(where, element("code", text)) for text in edits_text(finding)]
     if command:
         items.append(joined("A new run with that: ", element("code", command)))
     if not items:

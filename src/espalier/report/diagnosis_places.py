@@ -12,7 +12,7 @@ from espalier.findings import Finding, Severity
 from espalier.run_record import RunRecord
 
 _EPOCHS = re.compile(r"epochs? (\d+)(?:\s*(?:-|to|and)\s*(?:epoch )?(\d+))?")
-_STEPS = re.compile(r"steps? ([\d,]+)(?:\s*(?:-|to|and)\s*(?:step )?([\d,]+))?")
+_STEPS = re.compile(r"steps? (\d[\d,]*)(?:\s*(?:-|to|and)\s*(?:step )?(\d[\d,]*))?")
 _STAGE = re.compile(r"stage (\S+)")
 # What a piece of evidence is called -> the curve that it is read from; the first that fits.
 _CURVES = (

@@ -21,12 +21,23 @@ from espalier.report.tables import WIDTH
 REASONS = 4
 """Most reasons for not judging that the short text names."""
 _COLUMN = 9
+ENDED: Mapping[str, str] = {
+    "finished": "finished",
+    "stopped": "stopped before its end",
+    "died": "died",
+    "running": "still running",
+    "unknown": "as far as it is on record",
+}
 _HEALTHY = "healthy"
+RECORD_MORE = (
+    "Record more of the next run: `from espalier import Vitals` and three lines in a loop of your "
+    "own write what the checks need."
+)
 _VERDICTS: Mapping[str, str] = {
     "error": "something is wrong",
     "warning": "the result suffers",
     "info": "nothing wrong was found",
-    "clear": "nothing can be said",
+    "clear": "too little is on record to call it healthy",
 }
 
 
@@ -76,11 +87,18 @@ def diagnosis_lines(
         about: What was looked at, in a line.
         families: What rules look at -> names of those that are in order.
         commands: Rule -> the command that does what its finding prescribes.
-        everything: Name every check, also those in order.
+        everything: Name every check, also those in order, and what remarks rest on.
     """
     lines = [*wrapped(about), *wrapped(diagnosis_verdict(report))]
+    if report.verdict == "clear":
+        lines += _column("do this", [RECORD_MORE])
+    brief = report.verdict in ("error", "warning") and not everything
     for finding in causes_of(report):
-        lines += ["", *cause_lines(report, finding, commands.get(finding.rule, ""))]
+        if brief and finding.severity == "info":
+            # Beside what is wrong, a remark is a line: what to do must be seen at once.
+            lines += ["", *_column(MARKS["info"], [cause_text(finding)])]
+        else:
+            lines += ["", *cause_lines(report, finding, commands.get(finding.rule, ""))]
     closing = _in_order(report, families, everything) + _not_judged(report, everything)
     for note in report.notes:
         closing += wrapped(one_line(note))
@@ -88,9 +106,12 @@ def diagnosis_lines(
 
 
 def short_lines(report: Report, *, about: str, commands: Mapping[str, str]) -> list[str]:
-    """Verdict, causes and what to do, and nothing else."""
+    """Verdict, causes and what to do, and nothing else; remarks only where nothing is wrong."""
     lines = [*wrapped(about), *wrapped(diagnosis_verdict(report))]
+    least = "" if report.verdict in ("info", "clear") else "info"
     for finding in causes_of(report):
+        if finding.severity == least:
+            continue
         lines += _head_lines(finding, commands.get(finding.rule, ""))
     return lines
 
@@ -100,11 +121,21 @@ def cause_lines(report: Report, finding: Finding, command: str = "") -> list[str
     lines = _head_lines(finding, command)
     rests = [evidence_text(entry) for entry in finding.evidence]
     if finding.confidence < 1 and finding.rule != _HEALTHY:
-        rests.append(f"how sure: {finding.confidence:.2f} of 1, by the rule itself")
+        rests.append(sure_text(finding))
     lines += _column("looked at" if finding.rule == _HEALTHY else "because", rests)
     if finding.rule != _HEALTHY:
-        lines += _column("so also", [_named(found) for found in following(report, finding)])
+        lines += _column("so also", [cause_text(found) for found in following(report, finding)])
     return lines
+
+
+def sure_text(finding: Finding) -> str:
+    """``how sure: 93 %, as the rule itself puts it``."""
+    return f"how sure: {100 * finding.confidence:.0f} %, as the rule itself puts it"
+
+
+def recipe_words(command: str) -> str:
+    """What leads in changes of a recipe; a run without a command has none of its own."""
+    return "in the recipe" if command else "in a recipe of Espalier's"
 
 
 def evidence_text(entry: Evidence) -> str:
@@ -132,13 +163,14 @@ def edits_text(finding: Finding) -> list[str]:
 def _head_lines(finding: Finding, command: str) -> list[str]:
     mark = _HEALTHY if finding.rule == _HEALTHY else MARKS[finding.severity]
     todo = [one_line(text) for text in finding.advice]
-    todo += [f"in the recipe: {text}" for text in edits_text(finding)]
-    lines = _column(mark, [_named(finding)])
+    todo += [f"{recipe_words(command)}: {text}" for text in edits_text(finding)]
+    lines = _column(mark, [cause_text(finding)])
     lines += _column("do this" if finding.rule != _HEALTHY else "next", todo)
     return lines + ([f"{'':<{_COLUMN}} {one_line(command)}"] if command else [])
 
 
-def _named(finding: Finding) -> str:
+def cause_text(finding: Finding) -> str:
+    """``The learning rate is too high [RUN101]``."""
     cause = one_line(finding.cause)
     return cause[:1].upper() + cause[1:] + (f" [{finding.code}]" if finding.code else "")
 
@@ -187,4 +219,4 @@ def _count(number: int, one: str) -> str:
 def alarm_text(finding: Finding) -> str:
     """A finding for a screen on which the run still goes on: what is wrong, and what to do."""
     todo = f"\n  do this: {one_line(finding.advice[0])}" if finding.advice else ""
-    return f"{MARKS[finding.severity]}: {_named(finding)}{todo}"
+    return f"{MARKS[finding.severity]}: {cause_text(finding)}{todo}"

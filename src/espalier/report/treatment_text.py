@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from espalier.findings import Finding
+from espalier.report.diagnosis_text import cause_text
 from espalier.report.names import one_line
 from espalier.report.numbers import duration, plain
 from espalier.report.paragraphs import wrapped
@@ -187,10 +188,7 @@ def _sentence(text: str) -> str:
 
 def what_is_wrong(causes: Sequence[Finding]) -> str:
     """``The learning rate is too high [RUN101]; ...``: the causes among warnings and errors."""
-    return "; ".join(
-        _sentence(finding.cause) + (f" [{finding.code}]" if finding.code else "")
-        for finding in causes
-    )
+    return "; ".join(map(cause_text, causes))
 
 
 def difference_text(paired: Compared) -> str:

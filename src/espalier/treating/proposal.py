@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,11 @@ from espalier.runs import RunDir
 
 # Of a run beyond its epochs: pictures drawn and final scores.
 _BESIDE_EPOCHS = 1.15
+# Choice -> what has a meaning for one value of it alone.
+_DEPENDENTS = {
+    "schedule.name": ("schedule.step_epochs", "schedule.gamma", "schedule.plateau_patience"),
+    "class_weighting.strategy": ("class_weighting.cap", "class_weighting.beta"),
+}
 
 
 @dataclass(frozen=True)
@@ -125,11 +130,50 @@ def changed_recipe(recipe: Recipe, changes: Sequence[Change], **flags: object) -
     Raises:
         RecipeError: The changed values cannot hold.
     """
+    words = [change.word for change in changes]
+    try:
+        return _loaded(recipe, words, flags)
+    except RecipeError:
+        # What only the earlier choice had a use for contradicts the new one: it goes with it.
+        freed = without_dependents(recipe, changes)
+        if freed is recipe:
+            raise
+        return _loaded(freed, words, flags)
+
+
+def _loaded(recipe: Recipe, words: Sequence[str], flags: Mapping[str, object]) -> Recipe:
+    """A recipe with words as behind ``--set``, and daily flags, laid over it."""
     # Read from a file, so that what was chosen automatically because of a value is chosen again.
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "recipe.yaml"
         file.write_text(dump_yaml(recipe), encoding="utf-8")
-        return load_recipe(file=file, sets=[change.word for change in changes], flags=flags)
+        return load_recipe(file=file, sets=words, flags=flags)
+
+
+def without_dependents(recipe: Recipe, changes: Sequence[Change]) -> Recipe:
+    """The recipe without values that a person gave to what is changed; itself where there are none.
+
+    The length of a step belongs to the schedule ``step``, a cap to class weights.
+    """
+    freed = dependents(change.key for change in changes)
+    for key in (key for key in freed if key in recipe.why):
+        section, _, name = key.partition(".")
+        values = getattr(recipe, section)
+        default = type(values).model_fields[name].default
+        recipe = recipe.model_copy(
+            update={
+                section: values.model_copy(update={name: default}),
+                "why": {other: origin for other, origin in recipe.why.items() if other != key},
+            }
+        )
+    return recipe
+
+
+def dependents(keys: Iterable[str]) -> tuple[str, ...]:
+    """What may have a meaning only for the value that one of these keys had before."""
+    # The schedule of a stage counts as that of the recipe.
+    changed = {"schedule.name" if key.endswith(".schedule") else key for key in keys}
+    return tuple(key for choice, keys in _DEPENDENTS.items() if choice in changed for key in keys)
 
 
 def score_of(run: RunDir) -> float | None:

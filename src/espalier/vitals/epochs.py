@@ -117,7 +117,9 @@ def train_line(
     }
 
 
-def val_line(judged: Judged, *, best: bool, ema_accuracy: float) -> dict[str, Any]:
+def val_line(
+    judged: Judged, *, best: bool, ema_accuracy: float, normed: int | None
+) -> dict[str, Any]:
     """A line of ``val_diagnostics.jsonl``, but for its place and its rate."""
     return {
         "loss": judged.loss,
@@ -127,4 +129,5 @@ def val_line(judged: Judged, *, best: bool, ema_accuracy: float) -> dict[str, An
         "recall": judged.recall,
         "predicted": judged.predicted,
         "ema_accuracy": ema_accuracy,
+        "normed_in_validation": normed,
     }

@@ -14,12 +14,13 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from espalier.run_record import Ended, Preflight, RunFacts
-from espalier.vitals.datasets import data_facts, fixed_batch, split_of
+from espalier.run_record import Ended, RunFacts
+from espalier.vitals.datasets import Split, data_facts, fixed_batch, split_of
 from espalier.vitals.epochs import EpochSums, train_line, val_line
 from espalier.vitals.folder import About
 from espalier.vitals.judged import judged_from
-from espalier.vitals.network import rates, stage_facts, sums_to_one
+from espalier.vitals.network import rates, stage_facts
+from espalier.vitals.norm_count import NormCount
 from espalier.vitals.open_step import OpenStep, misplaced
 from espalier.vitals.own_facts import (
     Interval,
@@ -34,6 +35,7 @@ from espalier.vitals.own_facts import (
 )
 from espalier.vitals.own_record import OwnRecord
 from espalier.vitals.parts import network_parts, norm_statistics, unwrapped
+from espalier.vitals.preflight import preflight
 from espalier.vitals.probing import PROBE_IMAGES, FixedProbe, Forward, ProbeFigures
 from espalier.vitals.steps import StepGauge
 from espalier.vitals.untouched import same_randomness
@@ -143,10 +145,12 @@ class Vitals:
         self._record = OwnRecord(Path(folder), about)
         self._step = self._epoch = 0
         self._sums = EpochSums()
+        self._norm_count = NormCount(self._model)
         self._open: OpenStep | None = None
         self._modes: dict[nn.Module, bool] = {}
         self._plan = Plan(scheduler, scheduler_interval, planned_rates)
-        self._preflight()
+        changes = data.train is not None and bool(data.train.redraw_change)
+        self._preflight(train if changes else None)
         self._begin(stage, epochs, meant)
 
     @property
@@ -173,6 +177,7 @@ class Vitals:
         self._fastest = rates(self._optimizer, self._parts)
         value = loss.detach() if isinstance(loss, Tensor) else torch.tensor(float(loss))
         self._sums.add(value, labels, ids)
+        self._norm_count.stepped()
         if self._gauge.due(self._step):
             self._modes = {module: module.training for module in self._model.modules()}
             self._gauge.before_step(self._step)
@@ -205,13 +210,10 @@ class Vitals:
             RunError: What is given is none of these.
         """
         self._settle()
-        number = (
-            self._record.about.facts.head_classes
-            if self._record.about.facts.classes is None
-            else None
-        )
-        number = number or len(self._record.about.facts.classes or ()) or None
-        trained, judged = judged_from(train, None, "train"), judged_from(val, number, "val")
+        normed = self._norm_count.since_step()
+        facts = self._record.about.facts
+        number = facts.head_classes if facts.classes is None else len(facts.classes)
+        trained, judged = judged_from(train, None, "train"), judged_from(val, number or None, "val")
         self._epoch += 1
         place = {"epoch": self._epoch, "step": self._step, "stage": self._stage.name}
         row = train_line(
@@ -226,7 +228,7 @@ class Vitals:
         )
         head, backbone = self._fastest
         both = {"learning_rate": head, "backbone_learning_rate": backbone}
-        line = val_line(judged, best=best, ema_accuracy=ema_accuracy)
+        line = val_line(judged, best=best, ema_accuracy=ema_accuracy, normed=normed)
         self._record.epoch({**place, **both, **row}, {**place, "learning_rate": head, **line})
         if judged.confusion is not None:
             self._record.confusion(self._epoch, judged.confusion.tolist())
@@ -360,16 +362,13 @@ class Vitals:
         points = self._plan.sampled(steps, per_epoch, self._gauge.every)
         return replace(facts, planned_rates=points)
 
-    def _preflight(self) -> None:
-        """What the untrained network makes of the probe."""
+    def _preflight(self, drawn: Split | None) -> None:
+        """What the untrained network makes of the probe, and what a linear head would."""
         found = self._measure_probe(0)
-        if found is None:
+        if found is None or self._probe is None:
             return
-        known = None if found.outputs is None else sums_to_one(found.outputs)
-        preflight = Preflight(
-            initial_loss=found.loss if math.isfinite(found.loss) else None, output_sums_to_one=known
-        )
-        self._record.change(preflight=preflight, start={"dead": dict(found.dead)})
+        tried = preflight(self._model, self._probe, found, drawn)
+        self._record.change(preflight=tried, start={"dead": dict(found.dead)})
 
     def _measure_probe(self, seed: int) -> ProbeFigures | None:
         if self._probe is None:

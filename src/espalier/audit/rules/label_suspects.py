@@ -17,7 +17,7 @@ import numpy as np
 
 from espalier.audit.confident import Suspects, find_suspects
 from espalier.audit.robust import share_of
-from espalier.audited import Audited, Embedded
+from espalier.audited import AT_LEAST, Audited, Embedded
 from espalier.findings import Case, Correction, Evidence, Finding, percent
 from espalier.rules import CannotJudge, threshold
 
@@ -71,7 +71,7 @@ def _evidence(suspects: Suspects, low: float, thresholds: Thresholds) -> tuple[E
         Evidence(
             "wrong labels that hard classes do not explain", suspects.noise_share, None, share
         ),
-        Evidence("lower bound of it", low, thresholds.share, share),
+        Evidence(AT_LEAST, low, thresholds.share, share),
         Evidence(
             "the same by confident learning, hard classes too",
             suspects.confident_share,

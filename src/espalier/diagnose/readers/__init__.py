@@ -63,7 +63,8 @@ def read_record(path: Path | str, mapping: Mapping[str, str] | None = None) -> R
     record = _read(found[0], mapping)
     if not record.epochs and not record.steps:
         raise RunError(
-            f"{found[0].path} holds no finished epoch yet",
+            f"{found[0].path} holds no finished epoch yet: no row has a number in a column that is "
+            "read",
             hint="wait until the first epoch is done, then ask again",
         )
     return record
@@ -77,7 +78,9 @@ def _read(entry: Entry, mapping: Mapping[str, str] | None) -> RunRecord:
     if entry.tool == "tensorboard":
         return tensorboard.read(entry.files, entry.path)
     if entry.dialect is None:
-        raise RunError(f"{entry.path} is no table", hint=f"head -c 300 {entry.path}")
+        raise RunError(
+            f"{entry.path} is no table", hint=f"head -c 300 {shlex.quote(str(entry.path))}"
+        )
     if entry.tool in _TABLES:
         return _TABLES[entry.tool](entry.path, entry.dialect)
     return table.read(entry.path, entry.dialect, mapping)

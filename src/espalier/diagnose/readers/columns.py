@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 
@@ -106,8 +107,8 @@ def signs_of(columns: Iterable[str], mapping: Mapping[str, str] | None = None) -
         RunError: The mapping names a sign or a column that does not exist.
     """
     names = [name for name in columns if name]
+    _check_mapping(mapping or {}, names)
     given = {column: sign for sign, column in (mapping or {}).items()}
-    _check_mapping(given, names)
     taken = set(given.values())
     found = {}
     for name in names:
@@ -122,22 +123,29 @@ def is_telling(signs: Mapping[str, str]) -> bool:
     return any(sign in TELLING for sign in signs.values())
 
 
-def _check_mapping(given: Mapping[str, str], names: Sequence[str]) -> None:
+def _check_mapping(mapping: Mapping[str, str], names: Sequence[str]) -> None:
+    columns = list(mapping.values())
     problems = [
         f"{column!r} is no column of the record{_nearest(column, names)}"
-        for column in given
+        for column in columns
         if column not in names
     ]
     problems += [
         f"{sign!r} is nothing that a column can be{_nearest(sign, SIGNS)}"
-        for sign in given.values()
+        for sign in mapping
         if sign not in SIGNS
+    ]
+    problems += [
+        f"{column!r} is given twice, and a column is one thing"
+        for column in dict.fromkeys(columns)
+        if columns.count(column) > 1
     ]
     if problems:
         raise RunError(
             "--map cannot be followed; it takes SIGN=COLUMN,...; "
             f"signs: {', '.join(SIGNS)}; columns: {', '.join(names)}",
             problems=problems,
+            hint=map_option(names),
         )
 
 
@@ -173,6 +181,6 @@ def _guess(column: str) -> str | None:
 
 
 def map_option(columns: Sequence[str]) -> str:
-    """``--map "val_loss=validation/nll,..."`` as a ready option; a pattern where none is likely."""
+    """``--map val_loss=validation/nll,...`` as a ready option; a pattern where none is likely."""
     pairs = ",".join(f"{sign}={column}" for sign, column in proposed(columns).items())
-    return f'--map "{pairs or "epoch=COLUMN,train_loss=COLUMN,val_loss=COLUMN"}"'
+    return f"--map {shlex.quote(pairs or 'epoch=COLUMN,train_loss=COLUMN,val_loss=COLUMN')}"

@@ -98,7 +98,7 @@ def _walk(folder: Path, mapping: Mapping[str, str] | None) -> Iterator[Entry]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Files that could be records, nearest first within each folder; links are not followed."""
+    """Files that could be records, nearest first in each folder; linked folders are left out."""
     seen = 0
     for place, folders, names in os.walk(folder):
         depth = len(Path(place).relative_to(folder).parts)
@@ -107,8 +107,12 @@ def _files(folder: Path) -> Iterator[Path]:
             seen += 1
             if seen > MOST_FILES:
                 return
-            if not name.startswith(".") and Path(name).suffix.lower() not in _PASSED_OVER:
-                yield Path(place) / name
+            file = Path(place) / name
+            if name.startswith(".") or file.suffix.lower() in _PASSED_OVER:
+                continue
+            # A pipe would be waited for without end.
+            if file.is_file():
+                yield file
 
 
 def _entry_of(file: Path, mapping: Mapping[str, str] | None, *, named: bool = True) -> Entry | None:
@@ -118,7 +122,9 @@ def _entry_of(file: Path, mapping: Mapping[str, str] | None, *, named: bool = Tr
         return Entry(run, "espalier")
     if not os.access(file, os.R_OK):
         if named:
-            raise RunError(f"cannot read {file}: permission denied", hint=f"ls -l {file}")
+            raise RunError(
+                f"cannot read {file}: permission denied", hint=f"ls -l {shlex.quote(str(file))}"
+            )
         return None
     if tensorboard.is_events(file):
         return Entry(file.parent if not named else file, "tensorboard", files=(file,))
@@ -202,7 +208,7 @@ def _newest_states(found: list[Entry]) -> list[Entry]:
     for entry in found:
         folder = entry.path.parent
         owner = folder.parent if folder.name.startswith("checkpoint-") else folder
-        step = (huggingface.state_in(entry.path) or {}).get("global_step") or 0
+        step = huggingface.step_of(huggingface.state_in(entry.path) or {})
         # Equal steps: the state that lies nearer to the top is the one saved at the end.
         if owner not in newest or step > newest[owner][0]:
             newest[owner] = (step, entry)

@@ -14,6 +14,12 @@ from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
 from espalier import files
+from espalier.diagnose.readers.espalier_before import (
+    json_object,
+    start_dead,
+    suspect_share,
+    with_baseline,
+)
 from espalier.diagnose.readers.espalier_facts import facts_of_run
 from espalier.diagnose.readers.sampling import EVERY_STEP_UNTIL, MOST_NON_FINITE, MOST_STEPS
 from espalier.errors import EspalierError, RunError
@@ -69,11 +75,13 @@ def read(path: Path) -> RunRecord:
     """A run of ours as far as it has come: living, finished or dead.
 
     Raises:
-        RunError: No epoch and no step is on record.
+        RunError: No epoch and no step is on record, and nobody said how it ended.
     """
     notes: list[str] = []
     place = _folder(path)
     said = _run_json(place.diagnostics)
+    if not said and place.file("run.json").exists():
+        notes.append("run.json cannot be read: what was decided before training is left out")
     facts = _part(RunFacts, said.get("facts"), notes) or RunFacts()
     epochs = _epochs(place, notes)
     if place.run is not None:
@@ -81,7 +89,7 @@ def read(path: Path) -> RunRecord:
     checks: dict[str, Any] = said["checks"] if isinstance(said.get("checks"), dict) else {}
     steps = _steps(place.file("steps.jsonl"), _lost_from(checks), notes)
     notes += _of_checks(checks)
-    if not epochs and not steps:
+    if not epochs and not steps and not said.get("why_ended"):
         raise RunError(
             f"{path} has no finished epoch and no step on record: there is nothing to diagnose yet",
             hint="wait until the first epoch is done, then ask again",
@@ -92,11 +100,14 @@ def read(path: Path) -> RunRecord:
         epochs=epochs,
         facts=facts,
         data=_part(DataFacts, said.get("data"), notes) or DataFacts(),
-        preflight=_part(Preflight, said.get("preflight"), notes) or Preflight(),
+        preflight=with_baseline(_part(Preflight, said.get("preflight"), notes), place.run),
         steps=steps,
         confusion=_confusion(place, notes),
         sample_losses=_sample_losses(place.file("sample_losses.jsonl")),
+        suspect_share=suspect_share(place.run),
+        start_dead=start_dead(said),
         ended=_ended(place, said, facts, epochs),
+        why_ended=str(said.get("why_ended") or ""),
         notes=tuple(notes),
     )
 
@@ -110,15 +121,8 @@ def _folder(path: Path) -> _Folder:
 
 
 def _run_json(folder: Path) -> dict[str, Any]:
-    found = _json(folder / "run.json")
+    found = json_object(folder / "run.json")
     return found if "facts" in found or "ended" in found else {}
-
-
-def _json(path: Path) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return content if isinstance(content, dict) else {}
-    return {}
 
 
 def _part(kind: type[Signs], values: Any, notes: list[str]) -> Signs | None:
@@ -278,10 +282,13 @@ def _is_broken(line: bytes) -> bool:
 
 
 def _confusion(place: _Folder, notes: list[str]) -> tuple[tuple[int, ...], ...] | None:
-    counts = _json(place.file("val_confusion.json")).get("counts")
+    counts = json_object(place.file("val_confusion.json")).get("counts")
     if isinstance(counts, list) and counts:
         with contextlib.suppress(TypeError, ValueError):
-            return tuple(tuple(int(n) for n in row) for row in counts)
+            found = tuple(tuple(int(n) for n in row) for row in counts)
+            if all(len(row) == len(found) for row in found):
+                return found
+        notes.append("val_confusion.json is no square of counts, and was left out")
     if place.run is None or not place.run.predictions("val").is_file():
         return None
     return _confusion_of_predictions(place.run.predictions("val"), notes)

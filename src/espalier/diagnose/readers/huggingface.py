@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,16 +20,45 @@ from espalier.errors import RunError
 from espalier.run_record import Ended, RunFacts, RunRecord
 
 _CARD_LINE = re.compile(r"^- (\w+): (.+)$", re.MULTILINE)
+_ENTRY = re.compile(r"[\s,]*\{")
 _BETAS = re.compile(r"betas=\(([\d.]+),\s*([\d.]+)\) and epsilon=([\d.e+-]+)")
+
+# Key of a state that is not whole; no trainer writes it.
+CUT = "cut off"
 
 
 def state_in(path: Path) -> dict[str, Any] | None:
-    """The content of a file if it is a trainer's state; None if it is anything else."""
-    with contextlib.suppress(OSError, ValueError):
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    """The content of a file if it is a trainer's state, be it cut off; None of anything else."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError:
+            return _cut_state(text)
         if isinstance(content, dict) and isinstance(content.get("log_history"), list):
             return content
     return None
+
+
+def _cut_state(text: str) -> dict[str, Any] | None:
+    """What is whole of a state whose end is missing: its entries up to there."""
+    head, found, rest = text.partition('"log_history":')
+    rest = rest.lstrip()
+    if not found or not head.lstrip().startswith("{") or not rest.startswith("["):
+        return None
+    rows: list[Any] = []
+    place, decoder = 1, json.JSONDecoder()
+    with contextlib.suppress(json.JSONDecodeError):
+        while start := _ENTRY.match(rest, place):
+            row, place = decoder.raw_decode(rest, start.end() - 1)
+            rows.append(row)
+    return {"log_history": rows, CUT: True}
+
+
+def step_of(state: Mapping[str, Any]) -> int:
+    """The optimizer step at which a state was saved; 0 where it does not say."""
+    step = state.get("global_step")
+    return step if isinstance(step, int) else 0
 
 
 def read(path: Path) -> RunRecord:
@@ -39,7 +69,9 @@ def read(path: Path) -> RunRecord:
     """
     state = state_in(path)
     if state is None:
-        raise RunError(f"{path} is no trainer_state.json", hint=f"head -c 300 {path}")
+        raise RunError(
+            f"{path} is no trainer_state.json", hint=f"head -c 300 {shlex.quote(str(path))}"
+        )
     rows = [row for row in state["log_history"] if isinstance(row, dict)]
     # The last entry is of the run as a whole: its loss is the mean of all epochs.
     rows = [row for row in rows if "train_runtime" not in row]
@@ -59,7 +91,9 @@ def read(path: Path) -> RunRecord:
         steps=found.steps,
         facts=facts,
         ended=_ended(state),
-        notes=found.notes,
+        notes=(*found.notes, f"{path.name} is cut off: entries up to there are read")
+        if CUT in state
+        else found.notes,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -37,7 +38,7 @@ NAMES: dict[str, tuple[str, ...]] = {
 RATES = ("lr0", "lr", "learning_rate", "base_lr", "max_lr")
 WARMUPS = ("warmup_epochs",)
 SCHEDULES = ("sched", "schedule", "scheduler", "lr_scheduler_type", "lr_scheduler")
-WHOLE = {"batch", "accumulate", "epochs", "imgsz", "head_classes", "seed"}
+COUNTS = {"batch", "accumulate", "epochs", "imgsz", "head_classes"}
 
 
 class _Lenient(yaml.SafeLoader):
@@ -77,12 +78,21 @@ def _as_fact(fact: str, value: Any) -> Any:
     if fact == "optimizer":
         return optimizer_named(value)
     if fact == "betas":
-        pair = isinstance(value, list | tuple) and len(value) == 2
-        return (float(value[0]), float(value[1])) if pair else None
+        pair = tuple(map(plain_number, value)) if isinstance(value, list | tuple) else ()
+        return pair if len(pair) == 2 and all(map(math.isfinite, pair)) else None
+    if fact in COUNTS:
+        return whole(value)
     found = plain_number(value)
-    if found != found or isinstance(value, bool):
+    if not math.isfinite(found) or isinstance(value, bool):
         return None
-    return int(found) if fact in WHOLE else found
+    return int(found) if fact == "seed" else found
+
+
+def whole(value: Any) -> int | None:
+    """A count of at least 1; None of anything else: -1 and fractions mean "find it yourself"."""
+    found = plain_number(value)
+    good = math.isfinite(found) and found >= 1 and not isinstance(value, bool)
+    return int(found) if good else None
 
 
 def optimizer_named(value: Any) -> str | None:

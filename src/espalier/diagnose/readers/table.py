@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -39,5 +40,5 @@ def unknown_columns(path: Path, dialect: Dialect) -> RunError:
     return RunError(
         f"{path} has columns that are not known: {shown}; a record needs at least a loss or an "
         "accuracy",
-        hint=f"espalier diagnose {path} {map_option(dialect.columns)}",
+        hint=f"espalier diagnose {shlex.quote(str(path))} {map_option(dialect.columns)}",
     )

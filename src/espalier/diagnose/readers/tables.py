@@ -10,6 +10,7 @@ import csv
 import itertools
 import json
 import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ from espalier.errors import RunError
 # single precision, and no loss is ever that low.
 SPELLED_NAN = -3.0e38
 _NOTHING = frozenset({"", "none", "null", "-", "--", "n/a", "na", "<na>"})
-_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+# Such as "tensor(0.53, device='cuda:0')", "np.float64(0.53)" or "85.3 %".
+_WRAPPED = re.compile(rf"(?:tensor|array|float\d*)\(\[?\s*({_NUMBER})|^({_NUMBER})\s*%$")
 _HEAD = 65_536
 
 
@@ -53,6 +56,9 @@ def number(value: Any) -> float:
         found = float(value)
     except (TypeError, ValueError):
         return _spelled(value)
+    except OverflowError:
+        # An integer of more than 308 digits.
+        return math.inf if value > 0 else -math.inf
     return SPELLED_NAN if found != found else found
 
 
@@ -63,10 +69,9 @@ def _spelled(value: Any) -> float:
     if "nan" in word or "#ind" in word or "#qnan" in word:
         return SPELLED_NAN
     if re.search(r"\binf|#inf|∞", word):
-        return -math.inf if word.startswith(("-", "tensor(-")) else math.inf
-    # Such as "tensor(0.53, device='cuda:0')" or "85.3 %".
-    found = _NUMBER.search(word) if word.startswith("tensor(") or word.endswith("%") else None
-    return float(found.group()) if found else math.nan
+        return -math.inf if "-" in word.partition("inf")[0] else math.inf
+    found = _WRAPPED.search(word)
+    return float(found[1] or found[2]) if found else math.nan
 
 
 def plain_number(value: Any) -> float:
@@ -84,6 +89,8 @@ def dialect_of(path: Path) -> Dialect | None:
         return None
     if lines[0].lstrip().startswith("{"):
         return _json_dialect(lines)
+    if lines[0].lstrip().startswith("["):
+        return None
     return _csv_dialect(lines)
 
 
@@ -132,8 +139,39 @@ def rows_of(path: Path, dialect: Dialect, columns: Sequence[str]) -> Iterator[li
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         if dialect.kind == "jsonl":
             yield from _json_rows(file, columns)
+        elif dialect.columns[-1] in columns and _has_no_end(path):
+            place = list(columns).index(dialect.columns[-1])
+            yield from _with_whole_cells(_csv_rows(file, dialect, columns), place)
         else:
             yield from _csv_rows(file, dialect, columns)
+
+
+def _has_no_end(path: Path) -> bool:
+    """Whether the last line lacks its end: the file is being written, was cut, or is from hand."""
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) not in (b"\n", b"\r", b"\0")
+
+
+def _with_whole_cells(rows: Iterator[list[Any] | None], place: int) -> Iterator[list[Any] | None]:
+    """Rows whose last line lacks its end: its last cell counts only if it may be whole.
+
+    Of 5e-05 the first half reads as a rate of 5, so a cell shorter than all before it is left out.
+    """
+    held: list[Any] | None = None
+    shortest = 0
+    for row in rows:
+        if held is not None:
+            length = len(held[place])
+            shortest = min(shortest or length, length)
+            yield held
+        held = row
+        if row is None:
+            yield None
+    if held is not None:
+        if len(held[place]) < shortest:
+            held[place] = ""
+        yield held
 
 
 def _json_rows(file: TextIO, columns: Sequence[str]) -> Iterator[list[Any] | None]:
@@ -146,7 +184,7 @@ def _json_rows(file: TextIO, columns: Sequence[str]) -> Iterator[list[Any] | Non
 def _json_row(line: str) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return _flat(row) if isinstance(row, dict) else None
 

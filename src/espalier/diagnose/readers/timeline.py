@@ -1,6 +1,6 @@
 """Rows of any record, put in order by the clock of the run: epochs whole, steps as a sample.
 
-Ten million rows take about half a gigabyte. Rows may come in any order, twice, or again after a
+Ten million rows of four columns take 0.8 GB. Rows may come in any order, twice, or again after a
 run was resumed: what was written later holds.
 """
 
@@ -25,6 +25,10 @@ Floats = npt.NDArray[np.float64]
 SINGLE_PRECISION_FROM = 1_000_000
 # More steps back than this are no resumed runs but rows in no order.
 MOST_RESUMES = 1_000
+# Epochs and steps beyond this are no counts: infinite, or damaged.
+MOST_STEPS_EVER = 1e15
+# Shares may lie above 1 by rounding; what is above that is percent.
+MOST_SHARE = 1.001
 # A NaN that comes and goes more often than this means "not measured in this row".
 RARE = 0.1
 SHARES = (
@@ -135,6 +139,8 @@ class Timeline:
     def _clocks(self) -> tuple[Floats, Floats]:
         """Epoch and step of each row, NaN where unknown; without any clock the row is the epoch."""
         epochs, steps = (np.frombuffer(clock, dtype=float) for clock in self._clock)
+        for clock in (epochs, steps):
+            clock[np.abs(clock) > MOST_STEPS_EVER] = math.nan
         if np.isnan(epochs).all() and np.isnan(steps).all():
             self.notes.append("no column says which epoch a row is: each row is taken as one")
             epochs = np.arange(1.0, len(epochs) + 1)
@@ -248,12 +254,13 @@ class Timeline:
         """Accuracies and scores as shares of one."""
         if sign not in SHARES:
             return values
-        largest = np.max(values[np.isfinite(values)], initial=0.0)
-        if self.unit == "percent" or (self.unit == "unknown" and largest > 1.5):
+        values = np.where(np.isfinite(values), values, math.nan)
+        largest = np.nanmax(values, initial=0.0)
+        if self.unit == "percent" or (self.unit == "unknown" and largest > MOST_SHARE):
             values, largest = values / 100, largest / 100
             if self.unit == "unknown":
                 self.notes.append(f"{sign} is taken as percent: it goes up to {100 * largest:g}")
-        if largest > 1.5 or np.min(values, initial=0.0) < 0:
+        if largest > MOST_SHARE or np.nanmin(values, initial=0.0) < 0:
             self.notes.append(f"{sign} is left out: it goes beyond 0 to 1 and 0 to 100")
             return np.full(len(values), math.nan)
         return values

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from espalier.diagnose.readers.settings import facts_of, read_settings
-from espalier.diagnose.readers.tables import Dialect
+from espalier.diagnose.readers.settings import facts_of, read_settings, whole
+from espalier.diagnose.readers.tables import Dialect, plain_number
 from espalier.diagnose.readers.tabular import timed
 from espalier.run_record import RunFacts, RunRecord
 
@@ -53,10 +54,17 @@ def _facts(settings: dict[str, Any]) -> RunFacts:
         batch=facts.batch * accumulate if facts.batch else None,
         clip_norm=facts.clip_norm or 0.0,
         precision=_precision(settings),
-        ema_decay=float(settings["model_ema_decay"]) if settings.get("model_ema") else 0.0,
+        ema_decay=_ema_decay(settings),
         augment=settings.get("aa") or None,
-        imgsz=facts.imgsz or (int(size[-1]) if isinstance(size, list) and size else None),
+        imgsz=facts.imgsz or whole(size[-1] if isinstance(size, list) and size else None),
     )
+
+
+def _ema_decay(settings: dict[str, Any]) -> float | None:
+    if not settings.get("model_ema"):
+        return 0.0
+    decay = plain_number(settings.get("model_ema_decay"))
+    return None if math.isnan(decay) else decay
 
 
 def _precision(settings: dict[str, Any]) -> str:

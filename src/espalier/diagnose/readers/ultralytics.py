@@ -79,9 +79,9 @@ def _whole(value: object) -> int | None:
 
 
 def _own_seconds(epochs: tuple[EpochSigns, ...]) -> tuple[EpochSigns, ...]:
-    """Time of each epoch: the file counts from the start of the run."""
+    """Time of each epoch: the file counts from the start of the run, anew where it was resumed."""
     before, rows = 0.0, []
     for row in epochs:
-        rows.append(replace(row, seconds=row.seconds - before if row.seconds > before else 0.0))
+        rows.append(replace(row, seconds=row.seconds - (before if row.seconds >= before else 0.0)))
         before = row.seconds
     return tuple(rows)

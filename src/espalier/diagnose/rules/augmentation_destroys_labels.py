@@ -1,9 +1,10 @@
 """Augmentation changes pictures so much that their labels no longer hold.
 
-What it looks at: how much worse augmented training images are told apart than the same images
-    without augmentation, in the same mode of the network, while validation is as good as the
-    latter; and in a run that learned nothing, whether two views of one image still resemble each
-    other more than two images do.
+What it looks at: what a linear head on pretrained features makes of training images with and
+    without augmentation, where the run ends far below that; how much worse augmented training
+    images are told apart than the same images without augmentation, in the same mode of the
+    network, while validation is as good as the latter; and in a run that learned nothing, whether
+    two views of one image still resemble each other more than two images do.
 Why it matters: the network is taught that a mirrored 6 is still a 6, or that a corner of lawn is
     the bird that sat beside it.
 When it is wrong: strong augmentation lowers accuracy as trained by right, most of all where the
@@ -20,10 +21,9 @@ import math
 import statistics
 from dataclasses import dataclass
 
-from espalier.diagnose.facts import percent
 from espalier.diagnose.fit import Fit, fit_of, settled
 from espalier.diagnose.regularisers import is_mixed, weaker_augmentation
-from espalier.findings import Edit, Evidence, Finding, Severity
+from espalier.findings import Edit, Evidence, Finding, Severity, percent
 from espalier.rules import CannotJudge, threshold
 from espalier.run_record import RunRecord
 
@@ -45,10 +45,17 @@ class Thresholds:
     strange: float = threshold(0.85, "of the difference of two images", "between two of one image")
     clean: float = threshold(0.95, "clean accuracy", "from which nothing was lost")
     dropout: float = threshold(0.3, "probability", "above which training mode must be measured")
+    known: float = threshold(0.1, "recall above guessing", "of a linear head, without augmentation")
+    kept: float = threshold(0.4, "of that recall", "that augmentation leaves, at most")
+    held: float = threshold(0.5, "of that recall", "that the run still holds, at most")
+    errors: float = threshold(4, "standard errors", "that both must differ by")
 
 
 def check(subject: RunRecord, thresholds: Thresholds) -> Finding | None:
     """A finding where augmented images are far harder than any that will be seen."""
+    by_heads = _by_heads(subject, thresholds)
+    if by_heads is not None:
+        return by_heads
     if is_mixed(subject.facts):
         raise CannotJudge("training images are mixed, so accuracy as trained says nothing")
     fit, trained = fit_of(subject), settled(subject, "train_accuracy")
@@ -77,6 +84,41 @@ def check(subject: RunRecord, thresholds: Thresholds) -> Finding | None:
         ),
         0.55 if much else 0.4,
         weaker_augmentation(subject, "augmentation costs more than it gives", safe=much),
+    )
+
+
+def _by_heads(subject: RunRecord, thresholds: Thresholds) -> Finding | None:
+    """What augmentation takes from a linear head, where the run learned no more than that head."""
+    plain, drawn = subject.preflight.head, subject.preflight.drawn_head
+    if plain is None or drawn is None or subject.ended == "running":
+        return None
+    # Pixels and untrained features hang on places: a mere shift takes as much from them.
+    if not subject.facts.pretrained:
+        return None
+    known, left = plain.recall - plain.chance, drawn.recall - drawn.chance
+    differ = known - left >= thresholds.errors * math.hypot(plain.noise, drawn.noise)
+    if known < thresholds.known or left > thresholds.kept * known or not differ:
+        return None
+    reached = settled(subject, "clean_accuracy")
+    # A run that holds half of what its features knew before any step is only held back.
+    most = plain.chance + thresholds.held * known
+    if reached is None or reached > most + 2 * plain.noise:
+        return None
+    return _finding(
+        "warning",
+        f"augmentation leaves {percent(max(0.0, left / known))} of what a linear head knows "
+        f"without any training (mean recall {percent(drawn.recall)} instead of "
+        f"{percent(plain.recall)}), and the run ends at {percent(reached)} of the training images: "
+        "the labels no longer hold",
+        (
+            Evidence("mean recall of a linear head, augmented", drawn.recall, None, "share"),
+            Evidence("mean recall of a linear head, as they are", plain.recall, None, "share"),
+            Evidence("left by augmentation", left / known, thresholds.kept, "share"),
+            Evidence("accuracy on training images as they are", reached, plain.recall, "share"),
+        ),
+        0.8,
+        # The mildest policy that still helps: what stands there now is far beyond the next milder.
+        weaker_augmentation(subject, "augmentation leaves too little to recognise", to="light"),
     )
 
 

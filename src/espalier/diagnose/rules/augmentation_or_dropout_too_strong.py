@@ -6,7 +6,8 @@ What it looks at: the largest dropout in the model, and how much worse the same 
 Why it matters: the network trains on what is left of its features, and ends below what it can do.
 When it is wrong: dropout of a half, mixed images and augmentation lower accuracy as trained by
     right; where evaluation mode fits the training images or still gains, they did no harm.
-What to do: halve the dropout; then the augmentation.
+What to do: mild dropout, none at all for a network that knows little of its training images yet;
+    then the augmentation.
 Source: fault C14; UMLAUT (Schoop et al., CHI 2021) warns from 0.5 already.
 """
 
@@ -14,10 +15,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from espalier.diagnose.facts import percent
 from espalier.diagnose.fit import Fit, fit_of, settled
 from espalier.diagnose.regularisers import is_mixed, weaker_augmentation
-from espalier.findings import Edit, Evidence, Finding
+from espalier.findings import Edit, Evidence, Finding, percent
 from espalier.rules import CannotJudge, threshold
 from espalier.run_record import RunRecord
 
@@ -33,6 +33,7 @@ class Thresholds:
     lost: float = threshold(0.3, "accuracy", "that training mode loses whatever the dropout")
     clean: float = threshold(0.95, "clean accuracy", "from which nothing was lost")
     gap: float = threshold(0.05, "accuracy", "between training and validation, at most")
+    little: float = threshold(0.5, "clean accuracy", "below which no dropout is prescribed")
     mild: float = threshold(0.2, "probability", "that is prescribed")
 
 
@@ -73,10 +74,15 @@ def _dropout(
             Evidence("accuracy in evaluation mode", fit.clean, thresholds.clean, "share"),
         ),
         0.85 if dropout is not None and dropout > thresholds.dropout else 0.6,
-        (Edit("model.dropout", "set", thresholds.mild, because),)
+        (Edit("model.dropout", "set", _mild(fit, thresholds), because),)
         if high or dropout is None
         else (),
     )
+
+
+def _mild(fit: Fit, thresholds: Thresholds) -> float:
+    """None for a network that knows little: there is nothing yet that it could learn by heart."""
+    return 0.0 if fit.clean < thresholds.little else thresholds.mild
 
 
 def _as_trained(
@@ -112,10 +118,11 @@ def _finding(
         cause=cause,
         evidence=evidence,
         confidence=confidence,
-        advice=("Halve the dropout; if that does not help, the augmentation, or train longer.",),
+        advice=(
+            "Turn the dropout down; if that does not help, the augmentation, or train longer.",
+        ),
         prescription=edits,
         consequences=(
-            "over_regularised",
             "dead_units",
             "underfitting",
             "stopped_too_early",

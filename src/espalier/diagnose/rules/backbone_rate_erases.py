@@ -6,7 +6,8 @@ What it looks at: a pretrained backbone that moved far in each step of its first
 Why it matters: fine-tuning that ends below a linear head has thrown away what was paid for.
 When it is wrong: a network from scratch has nothing to lose; a score that dips in the first epoch
     and comes back higher is usual.
-What to do: give the backbone a tenth of the rate, after a head has been trained on it.
+What to do: give the backbone a rate at which its weights stay close to what they were, and never
+    less than a tenth of the usual one; a head that is far above the usual rate comes down to it.
 Source: fault A7; Howard and Ruder 2018 (discriminative rates); Kumar et al. 2022
     (arXiv:2202.10054, fine-tuning distorts pretrained features).
 """
@@ -16,14 +17,25 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from espalier.diagnose.doses import aimed_rate
 from espalier.diagnose.facts import finite, score_name
-from espalier.diagnose.signals import Stretch, backbone_movement, rounded, settled, stepped
+from espalier.diagnose.signals import (
+    Stretch,
+    backbone_movement,
+    decay_movement,
+    rounded,
+    settled,
+    stepped,
+)
 from espalier.findings import Edit, Evidence, Finding
 from espalier.rules import CannotJudge, threshold
-from espalier.run_record import RunRecord
+from espalier.run_record import RunRecord, StageFacts
 
 CODE = "RUN106"
 _TARGET = 1e-3
+# A backbone learns well at a tenth of the rate that is usual for a head (Howard and Ruder 2018); a
+# head at so many times the usual rate is a fault of its own.
+_TENTH, _FAR = 0.1, 5.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,7 @@ def check(record: RunRecord, thresholds: Thresholds) -> Finding | None:
         return None
     judged = False
     for stretch in stepped(record):
-        speed = _speed(stretch, thresholds)
+        speed = _speed(record, stretch, thresholds)
         if speed is None or not stretch.epochs or not settled(record, stretch):
             continue
         lost = _lost(record, stretch, thresholds)
@@ -55,7 +67,7 @@ def check(record: RunRecord, thresholds: Thresholds) -> Finding | None:
         if lost is None or lost.threshold is None or not isinstance(lost.value, float):
             continue
         if _above(speed) and lost.value < lost.threshold:
-            return _finding(stretch, speed, lost, thresholds)
+            return _finding(record, stretch, speed, lost, thresholds)
     if not judged:
         raise CannotJudge(
             "needs movement of the backbone and a score to compare with, in a stage that is over"
@@ -67,14 +79,19 @@ def _above(evidence: Evidence) -> bool:
     return isinstance(evidence.value, float) and evidence.value > (evidence.threshold or 0.0)
 
 
-def _speed(stretch: Stretch, thresholds: Thresholds) -> Evidence | None:
-    """How fast the backbone moved in its first epoch; None where that is unknown or it rested."""
+def _speed(record: RunRecord, stretch: Stretch, thresholds: Thresholds) -> Evidence | None:
+    """How fast the backbone moved in its first epoch; None where that is unknown or it rested.
+
+    What weight decay moves is not the rate's doing, and another rule's.
+    """
     facts = stretch.facts
     if facts is not None and facts.backbone_learning_rate == 0:
         return None
     first = stretch.steps[0].epoch if stretch.steps else None
     steps = [step for step in stretch.at_speed() if step.epoch == first] or stretch.at_speed()
     ratio = backbone_movement(steps)
+    if decay_movement(record, stretch) > ratio / 2:
+        return None
     if math.isfinite(ratio):
         name = "change of the backbone in a median step"
         return Evidence(name, ratio, thresholds.ratio, "change / weight", stretch.where)
@@ -113,13 +130,12 @@ def _alone(stretch: Stretch, thresholds: Thresholds) -> Evidence | None:
     return Evidence(name, accuracy[0], thresholds.early, "", stretch.where)
 
 
-def _finding(stretch: Stretch, speed: Evidence, lost: Evidence, thresholds: Thresholds) -> Finding:
+def _finding(
+    record: RunRecord, stretch: Stretch, speed: Evidence, lost: Evidence, thresholds: Thresholds
+) -> Finding:
     measured = speed.unit != "rate"
     value = speed.value if isinstance(speed.value, float) else 1.0
-    factor = rounded(min(0.3, max(1e-3, _TARGET / value if measured else 0.1)))
-    key = f"stages.{stretch.facts.name}.backbone_lr" if stretch.facts else ""
-    because = "pretrained features are lost at this rate"
-    known = stretch.facts is not None and bool(stretch.facts.backbone_learning_rate)
+    factor = rounded(min(0.3, max(_least(record, stretch), _TARGET / value if measured else 0.1)))
     compared = lost.name.startswith("best")
     learnt = max(finite(stretch.column("clean_accuracy")), default=0.0) >= thresholds.learnt
     return Finding(
@@ -131,9 +147,28 @@ def _finding(stretch: Stretch, speed: Evidence, lost: Evidence, thresholds: Thre
         evidence=(speed, lost),
         confidence=0.8 if measured and compared else 0.6,
         advice=(
-            f"Multiply the backbone's peak rate by {factor:g}, and leave the head's as it is.",
+            f"Multiply the backbone's peak rate by {factor:g}; the head's may stay if it is usual.",
             "Train the head alone before the backbone is thawed.",
         ),
-        prescription=(Edit(key, "multiply", factor, because),) if known else (),
+        prescription=_edits(record, stretch.facts, factor),
         consequences=("dead_units", "underfitting", "overfitting", "plateau", "not_learning"),
     )
+
+
+def _least(record: RunRecord, stretch: Stretch) -> float:
+    """The factor below which the backbone would hardly learn any more."""
+    aim, facts = aimed_rate(record), stretch.facts
+    if aim is None or facts is None or not facts.backbone_learning_rate:
+        return 1e-3
+    return _TENTH * aim.rate / facts.backbone_learning_rate
+
+
+def _edits(record: RunRecord, stage: StageFacts | None, factor: float) -> tuple[Edit, ...]:
+    if stage is None or not stage.backbone_learning_rate:
+        return ()
+    because, key = "pretrained features are lost at this rate", f"stages.{stage.name}"
+    slower = Edit(f"{key}.backbone_lr", "multiply", factor, because)
+    aim = aimed_rate(record)
+    if aim is None or not stage.learning_rate or stage.learning_rate <= _FAR * aim.rate:
+        return (slower,)
+    return (slower, Edit(f"{key}.lr", "set", aim.rate, aim.why))

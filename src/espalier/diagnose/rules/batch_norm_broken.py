@@ -17,9 +17,9 @@ import math
 import statistics
 from dataclasses import dataclass
 
-from espalier.diagnose.facts import percent, update_ratios
+from espalier.diagnose.facts import update_ratios
 from espalier.diagnose.fit import same_pixels, settled
-from espalier.findings import Edit, Evidence, Finding
+from espalier.findings import Edit, Evidence, Finding, percent
 from espalier.rules import CannotJudge, threshold
 from espalier.run_record import EpochSigns, RunRecord
 

@@ -7,7 +7,9 @@ What it looks at: the peak rate against what is usual at 64 images, scaled to th
 Why it matters: the same rate is right at 32 images and far off at 512.
 When it is wrong: a rate that is off at any batch is the rate's own fault, and a run that learns
     well shows that its rate is right; both stay silent.
-What to do: scale the rate with the batch; divide the loss by the number of micro-batches.
+What to do: scale the rate with the batch; instead of a batch of a few images, which BatchNorm
+    does not bear at any rate, take 32 at the rate and for the epochs that go with them. Divide
+    the loss by the number of micro-batches.
 Source: fault A10 and A14; linear scaling: Goyal et al. 2017; square root: Krizhevsky 2014.
 """
 
@@ -16,6 +18,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from espalier.diagnose.doses import USUAL_BATCH, batch_edits
 from espalier.diagnose.facts import (
     at_chance,
     finite,
@@ -48,6 +51,7 @@ class Thresholds:
     sums: float = threshold(0.1, "share", "by which a summed first loss may differ")
     few: float = threshold(100, "steps", "of the whole run, below which they are few")
     each: float = threshold(8, "steps", "of an epoch, below which the batch is why they are few")
+    tiny: float = threshold(8, "images", "per step, below which the batch is what to change")
     left: float = threshold(0.4, "of the loss of guessing", "left at the end of few or large steps")
 
 
@@ -67,6 +71,7 @@ def check(subject: RunRecord, thresholds: Thresholds) -> Finding | None:
     size = "large" if factor > 1 else "small"
     times = max(factor, 1 / factor)
     repaired = float(f"{1 / factor:.2g}")
+    tiny = batch < thresholds.tiny and subject.facts.batch_norms != 0
     return Finding(
         rule="",
         code="",
@@ -78,8 +83,14 @@ def check(subject: RunRecord, thresholds: Thresholds) -> Finding | None:
             Evidence("images per step", batch, None, "images"),
         ),
         confidence=0.7,
-        advice=(f"Multiply the learning rate by {repaired:g}, or train with another batch.",),
-        prescription=rate_edits(subject, repaired, "the rate that fits the batch"),
+        advice=(
+            f"Use batches of {USUAL_BATCH} images, with the rate and the epochs that go with them."
+            if tiny
+            else f"Multiply the learning rate by {repaired:g}, or train with another batch.",
+        ),
+        prescription=batch_edits(subject, "the batch for which such a rate is usual")
+        if tiny
+        else rate_edits(subject, repaired, "the rate that fits the batch"),
         consequences=_CONSEQUENCES,
     )
 
@@ -91,6 +102,7 @@ _CONSEQUENCES = (
     "missing_warmup",
     "batch_too_small",
     "exploding_gradients",
+    "dead_units",
     "stopped_too_early",
     "underfitting",
     "not_learning",

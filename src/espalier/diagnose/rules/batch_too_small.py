@@ -7,7 +7,8 @@ Why it matters: means over a handful of images are mostly noise, and what is lea
     not hold for the running ones that prediction uses.
 When it is wrong: small batches without BatchNorm, or with frozen statistics, train well; dropout
     makes the training mode the worse one, not the better.
-What to do: larger batches; where memory forbids, keep BatchNorm in evaluation mode.
+What to do: batches of 32, at the rate that is usual for them; a short run also needs more epochs,
+    as larger batches take fewer steps. Where memory forbids, keep BatchNorm in evaluation mode.
 Source: fault A15; Wu and He 2018 (arXiv:1803.08494): error of BatchNorm by batch size.
 """
 
@@ -16,9 +17,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from espalier.diagnose.doses import batch_edits
 from espalier.diagnose.facts import finite
 from espalier.diagnose.signals import middle, stepped
-from espalier.findings import Edit, Evidence, Finding
+from espalier.findings import Evidence, Finding
 from espalier.rules import CannotJudge, threshold
 from espalier.run_record import EpochSigns, RunRecord
 
@@ -61,16 +63,20 @@ def check(record: RunRecord, thresholds: Thresholds) -> Finding | None:
         ),
         confidence=0.8,
         advice=(
-            "Use batches of 32 images; accumulation does not help BatchNorm.",
+            "Use batches of 32 images, with the rate and the epochs that go with them; "
+            "accumulation does not help BatchNorm.",
             "Where memory forbids it, keep BatchNorm in evaluation mode (batch_norm: eval).",
         ),
-        prescription=(
-            Edit("training.batch", "set", 32, "statistics of BatchNorm need more images"),
-            Edit("training.accumulate", "set", 1, "the batch itself is large enough"),
-        )
-        if record.facts.stages
-        else (),
-        consequences=("batch_norm_broken", "learning_rate_noisy", "underfitting", "not_learning"),
+        prescription=batch_edits(record, "statistics of BatchNorm need more images"),
+        consequences=(
+            "batch_norm_broken",
+            "learning_rate_too_high",
+            "learning_rate_noisy",
+            "dead_units",
+            "stopped_too_early",
+            "underfitting",
+            "not_learning",
+        ),
     )
 
 

@@ -5,7 +5,8 @@ What it looks at: the label mappings of both, where both are on record; else whe
 Why it matters: the network is right and is scored as wrong; every decision taken by validation
     (best epoch, early stopping) is noise, and predictions carry the wrong names.
 When it is wrong: a network that guesses gains little by renaming, as it is wrong in no
-    constant way; one that never learned does badly on training images too.
+    constant way; one that never learned does badly on training images too. A weak one calls
+    several classes by a favourite name of another, but those are not called theirs in turn.
 What to do: one list of classes for all splits, read once from training.
 Source: fault D4; Kuhn 1955 (the matching).
 """
@@ -14,10 +15,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from espalier.diagnose.facts import class_name, finite, percent
+from espalier.diagnose.facts import class_name, finite
 from espalier.diagnose.fit import PROBE_IMAGES, settled, train_guess
 from espalier.diagnose.matching import Matching, binomial_noise, match_classes
-from espalier.findings import Case, Evidence, Finding, listed
+from espalier.findings import Case, Evidence, Finding, listed, percent
 from espalier.rules import CannotJudge, threshold
 from espalier.run_record import RunRecord
 
@@ -30,6 +31,10 @@ class Thresholds:
 
     gain: float = threshold(0.3, "accuracy", "that renaming must win, where all is renamed")
     matched: float = threshold(0.5, "accuracy", "after renaming, at least")
+    carried: float = threshold(0.75, "of training accuracy", "that renaming reaches, or that")
+    much: float = threshold(0.2, "accuracy above guessing", "on training images, for that")
+    less: float = threshold(0.1, "accuracy", "that renaming must win where it reaches so much")
+    closed: float = threshold(0.5, "of the swapped classes", "that take the name of another one")
     swap: float = threshold(0.05, "accuracy", "that renaming must win, where classes swap names")
     constant: float = threshold(0.6, "share of a class", "called by its other name")
     own: float = threshold(0.15, "share of a class", "called by its own name, at most")
@@ -79,7 +84,8 @@ def _by_confusion(subject: RunRecord, matching: Matching, thresholds: Thresholds
     swapped = _swapped(subject, matching, thresholds)
     noise = 3 * subject.accuracy_noise(matching.plain)
     all_renamed = matching.matched >= thresholds.matched and matching.gain >= thresholds.gain
-    few_renamed = len(swapped) >= 2 and matching.gain >= thresholds.swap
+    all_renamed = all_renamed or _reaches_training(subject, matching, thresholds)
+    few_renamed = _is_closed(swapped, thresholds) and matching.gain >= thresholds.swap
     if matching.gain < noise or not (all_renamed or few_renamed):
         return None
     if not _knows_training(subject, matching, thresholds):
@@ -94,6 +100,26 @@ def _by_confusion(subject: RunRecord, matching: Matching, thresholds: Thresholds
             for true, called in pairs
         ),
     )
+
+
+def _reaches_training(subject: RunRecord, matching: Matching, thresholds: Thresholds) -> bool:
+    """Whether renaming brings validation up to training images: a hard task stays below half."""
+    clean, guess = settled(subject, "clean_accuracy"), train_guess(subject) or 0.0
+    least = max(thresholds.less, 4 * subject.accuracy_noise(matching.plain))
+    # Labels at random teach a little by heart, and leave the answers of pretraining as they were.
+    return (
+        clean is not None
+        and clean - guess >= thresholds.much
+        and matching.matched >= thresholds.carried * clean
+        and matching.gain >= least
+    )
+
+
+def _is_closed(swapped: list[tuple[int, int]], thresholds: Thresholds) -> bool:
+    """Whether names are exchanged within a few classes; a weak network lends its favourite ones."""
+    moved = {true for true, _ in swapped}
+    taken = sum(called in moved for _, called in swapped)
+    return len(swapped) >= 2 and taken >= thresholds.closed * len(swapped)
 
 
 def _knows_training(subject: RunRecord, matching: Matching, thresholds: Thresholds) -> bool:

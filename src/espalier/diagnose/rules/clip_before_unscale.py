@@ -16,9 +16,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from espalier.diagnose.facts import finite, percent
+from espalier.diagnose.facts import finite
 from espalier.diagnose.signals import middle, movement
-from espalier.findings import Evidence, Finding, Severity
+from espalier.findings import Evidence, Finding, Severity, percent
 from espalier.rules import CannotJudge, threshold
 from espalier.run_record import RunRecord, StepSigns
 

@@ -16,10 +16,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from espalier.diagnose.facts import finite, percent
+from espalier.diagnose.facts import finite
 from espalier.diagnose.loss_curves import loss_curve
 from espalier.diagnose.signals import middle, movements, spread, stepped, telling_movements
-from espalier.findings import Edit, Evidence, Finding
+from espalier.findings import Edit, Evidence, Finding, percent
 from espalier.rules import CannotJudge, threshold
 from espalier.run_record import RunRecord, StepSigns
 

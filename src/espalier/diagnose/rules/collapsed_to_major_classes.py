@@ -14,9 +14,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from espalier.diagnose.facts import class_name, percent
+from espalier.diagnose.facts import class_name
 from espalier.diagnose.matching import predicted_shares, recalls, shares, val_counts
-from espalier.findings import Case, Edit, Evidence, Finding
+from espalier.findings import Case, Edit, Evidence, Finding, percent
 from espalier.rules import CannotJudge, threshold
 from espalier.run_record import RunRecord
 

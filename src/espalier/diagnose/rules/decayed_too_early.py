@@ -5,8 +5,8 @@ What it looks at: for which share of a stage the rate lay far below its peak; wh
 Why it matters: the epochs after the cut are paid for and teach nothing.
 When it is wrong: at the end of a cosine or one-cycle the rate is small for a few epochs only; a
     rate that was cut because the loss had stopped falling was cut at the right time.
-What to do: stretch the schedule over the whole stage. Often a schedule that counts epochs was
-    stepped once per batch, or its length was given in the wrong unit.
+What to do: stretch the schedule over the whole stage, behind a short warmup. Often a schedule that
+    counts epochs was stepped once per batch, or its length was given in the wrong unit.
 Source: fault A4.
 """
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from espalier.diagnose.doses import warmup
 from espalier.diagnose.facts import finite
 from espalier.diagnose.loss_curves import LossCurve, loss_curve
 from espalier.diagnose.signals import Stretch, low_rate_share, nats, rising, stepped
@@ -106,7 +107,7 @@ def _finding(
             "In a loop of your own, check whether a schedule meant for epochs is stepped in "
             "every batch.",
         ),
-        prescription=_edits(stretch),
+        prescription=_edits(record, stretch),
         consequences=(
             "learning_rate_too_low",
             "plateau",
@@ -142,8 +143,10 @@ def _still(curve: LossCurve, fall: float) -> str:
     return f"from its first epoch on, and the {curve.name} ends at {nats(finite(curve.values)[-1])}"
 
 
-def _edits(stretch: Stretch) -> tuple[Edit, ...]:
+def _edits(record: RunRecord, stretch: Stretch) -> tuple[Edit, ...]:
     if stretch.facts is None:
         return ()
     key = f"stages.{stretch.facts.name}.schedule"
-    return (Edit(key, "set", "cosine", "falls over the whole stage"),)
+    # The rate now stays high for long: weights that a cold start spoiled are carried on with it.
+    warm = [edit for edit in warmup(record) if edit.key.startswith(f"stages.{stretch.facts.name}.")]
+    return (Edit(key, "set", "cosine", "falls over the whole stage"), *warm)

@@ -1,7 +1,8 @@
 """Gradients explode: far larger than usual, again and again, or no numbers at all.
 
 What it looks at: gradient norms before clipping against their running median; how many steps were
-    beyond it or not finite, and whether the loss came back; the norm of the very first steps.
+    beyond it or not finite, and whether the loss came back; the norm of the very first steps;
+    whether the run died of a gradient that was no number.
 Why it matters: one such step can undo an epoch, and gradients that are no numbers end the run.
 When it is wrong: one bad batch makes one spike from which the loss recovers; a loss scaler skips
     its first steps by design; a sum over micro-batches has a larger norm.
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from espalier.diagnose.facts import finite, rate_edits
-from espalier.diagnose.loss_curves import loss_broke
+from espalier.diagnose.loss_curves import died_of, died_of_gradients, loss_broke
 from espalier.diagnose.signals import middle, running_median
 from espalier.findings import Edit, Evidence, Finding
 from espalier.rules import CannotJudge, threshold
@@ -41,11 +42,12 @@ class Thresholds:
 def check(record: RunRecord, thresholds: Thresholds) -> Finding | None:
     """A finding where large gradients are more than an accident."""
     steps = [step for step in record.steps if not step.skipped and not math.isnan(step.grad_norm)]
-    if len(steps) < 10:
+    if len(steps) < 10 and not died_of_gradients(record):
         raise CannotJudge("needs gradient norms of 10 steps")
     norms = _unscaled(steps)
     found = (
-        _not_finite(record, steps)
+        _died(record)
+        or _not_finite(record, steps)
         or _large_from_the_start(record, norms, steps, thresholds)
         or _growing(norms, steps, thresholds)
         or _spikes(norms, steps, thresholds)
@@ -53,10 +55,9 @@ def check(record: RunRecord, thresholds: Thresholds) -> Finding | None:
     if found is None:
         return None
     evidence, why, from_start = found
-    quantile = sorted(finite(norms[: max(10, len(norms) // 2)]) or [1.0])
     # Where all gradients are too large their quantile is no measure: 1 is the usual clip.
-    clip = 1.0 if from_start else float(f"{quantile[int(0.9 * (len(quantile) - 1))]:.1g}")
-    broken = not math.isfinite(norms[-1]) or loss_broke(record) is not None
+    clip = 1.0 if from_start else _usual_norm(norms, thresholds)
+    broken = loss_broke(record) is not None or not math.isfinite(norms[-1])
     clipped = bool(record.facts.clip_norm)
     return Finding(
         rule="",
@@ -98,6 +99,24 @@ def _unscaled(steps: Sequence[StepSigns]) -> list[float]:
         if within
         else norms
     )
+
+
+def _usual_norm(norms: Sequence[float], thresholds: Thresholds) -> float:
+    """The 90 % quantile of the first half, without what had exploded by then; 1 of nothing."""
+    first = finite(norms[: max(10, len(norms) // 2)])
+    sound = sorted(norm for norm in first if norm <= thresholds.spike * middle(first[:5]))
+    return float(f"{sound[int(0.9 * (len(sound) - 1))]:.1g}") if sound else 1.0
+
+
+def _died(record: RunRecord) -> Found:
+    """A gradient that was no number ended the run; a loss that was none has other rules."""
+    if not died_of_gradients(record):
+        return None
+    last = [step.grad_norm for step in record.steps if not math.isnan(step.grad_norm)][-1:]
+    known = "not measured" if not last else last[0] if math.isfinite(last[0]) else "not finite"
+    where = f"step {record.steps[-1].step}" if record.steps else ""
+    evidence = Evidence("last gradient norm on record", known, None, "", where)
+    return evidence, f"the run died of one: {died_of(record)}", False
 
 
 def _not_finite(record: RunRecord, steps: Sequence[StepSigns]) -> Found:

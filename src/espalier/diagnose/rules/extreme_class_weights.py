@@ -5,7 +5,8 @@ What it looks at: the largest weight over the median one; a class with most of t
 Why it matters: at 100 : 1 a single rare image moves the network as much as a batch of others,
     and the class is named everywhere.
 When it is wrong: hardly ever; moderate weights, such as square roots at 20 : 1, stay far below.
-What to do: square-root weights, and a cap of about 10 : 1.
+What to do: square-root weights, and a cap of about 10 : 1; none at all where the classes have about
+    as many images each: weights that have nothing to do with the counts help nobody.
 Source: fault E2; square roots: Mahajan et al. 2018.
 """
 
@@ -16,8 +17,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from espalier.diagnose.facts import class_name, percent
-from espalier.findings import Edit, Evidence, Finding
+from espalier.diagnose.facts import class_name
+from espalier.findings import Edit, Evidence, Finding, percent
 from espalier.rules import CannotJudge, threshold
 from espalier.run_record import RunRecord
 
@@ -31,6 +32,7 @@ class Thresholds:
     ratio: float = threshold(20.0, "largest : median weight", "above which one class dominates")
     share: float = threshold(0.55, "share of the weighted loss", "of one class, above which ...")
     images: float = threshold(0.2, "share of the images", "... it must have at least so many")
+    even: float = threshold(2.0, "largest : smallest class", "up to which weights help nobody")
     cap: float = threshold(10.0, "largest : smallest weight", "that weights should not exceed")
 
 
@@ -48,24 +50,24 @@ def check(subject: RunRecord, thresholds: Thresholds) -> Finding | None:
     dominates = share > thresholds.share and images < thresholds.images
     if ratio <= thresholds.ratio and not dominates:
         return None
+    even = _even(subject.facts.train_counts, thresholds)
     return Finding(
         rule="",
         code="",
         severity="warning",
-        cause=_cause(class_name(subject, top), ratio, share, images),
+        cause=_cause(_where(subject, top), ratio, share, images),
         evidence=(
             Evidence("largest weight", ratio, thresholds.ratio, "x median", _where(subject, top)),
             Evidence("its share of the weighted loss", share, thresholds.share, "share"),
         ),
         confidence=0.9,
         advice=(
-            "Use square-root weights with a cap of 10 : 1 "
+            "Use no class weights: the classes have about as many images each."
+            if even
+            else "Use square-root weights with a cap of 10 : 1 "
             "(class_weighting.strategy=sqrt, class_weighting.cap=10), and judge by macro-F1.",
         ),
-        prescription=(
-            Edit("class_weighting.strategy", "set", "sqrt", "moderate weights"),
-            Edit("class_weighting.cap", "set", thresholds.cap, "no class counts for ten others"),
-        ),
+        prescription=_edits(even, thresholds),
         consequences=_CONSEQUENCES,
     )
 
@@ -81,6 +83,23 @@ _CONSEQUENCES = (
     "under_capacity",
     "not_learning",
 )
+
+
+def _edits(even: bool, thresholds: Thresholds) -> tuple[Edit, ...]:
+    key = "class_weighting.strategy"
+    if even:
+        return (Edit(key, "set", "none", "classes of equal size need no weights"),)
+    return (
+        Edit(key, "set", "sqrt", "moderate weights"),
+        Edit("class_weighting.cap", "set", thresholds.cap, "no class counts for ten others"),
+    )
+
+
+def _even(counts: Sequence[int] | None, thresholds: Thresholds) -> bool:
+    """Whether the classes are known to be of about equal size."""
+    if not counts:
+        return False
+    return 0 < max(counts) <= thresholds.even * min(counts)
 
 
 def _shares(

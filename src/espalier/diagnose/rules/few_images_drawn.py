@@ -15,8 +15,8 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-from espalier.diagnose.facts import finite, percent
-from espalier.findings import Evidence, Finding
+from espalier.diagnose.facts import finite
+from espalier.findings import Evidence, Finding, percent
 from espalier.rules import CannotJudge, threshold
 from espalier.run_record import RunRecord
 

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from espalier.diagnose.facts import finite, percent
+from espalier.diagnose.facts import finite
 from espalier.diagnose.signals import middle, part_names
-from espalier.findings import Edit, Evidence, Finding
+from espalier.findings import Edit, Evidence, Finding, percent
 from espalier.rules import CannotJudge, threshold
 from espalier.run_record import RunRecord, StepSigns, part_values
 

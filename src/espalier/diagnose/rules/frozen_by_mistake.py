@@ -16,9 +16,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from espalier.diagnose.facts import percent
 from espalier.diagnose.fit import settled, train_guess
-from espalier.findings import Evidence, Finding, listed
+from espalier.findings import Evidence, Finding, listed, percent
 from espalier.rules import CannotJudge, threshold
 from espalier.run_record import RunRecord, StageFacts
 
@@ -129,7 +128,8 @@ def _declared(stage: StageFacts, stuck: list[str], thresholds: Thresholds) -> Fi
         )
         for part in stuck
     )
-    cause = f"{listed(stuck)} was meant to learn in stage {stage.name}, but is frozen"
+    were, are = ("was", "is") if len(stuck) == 1 else ("were", "are")
+    cause = f"{listed(stuck)} {were} meant to learn in stage {stage.name}, but {are} frozen"
     return _finding(cause, evidence, 0.97)
 
 

@@ -1,12 +1,16 @@
 """Gradients are not cleared between steps: each is the sum of all before.
 
-What it looks at: gradient norms of the first steps, whether they climb with the number of steps,
-    and the angle between a gradient and the one before it; and whether the loss falls.
+What it looks at: gradient norms of the first steps, whether they climb with the number of steps;
+    the angle between a gradient and the one before it, against that of sums of independent
+    gradients, which draw ever closer; and what each step adds. Without angles: whether the loss
+    falls.
 Why it matters: a step then follows the whole past instead of the present batch, ever faster.
 When it is wrong: in warmup, gradients of consecutive batches can resemble each other, but do not
-    grow with every step; a diverging run grows by leaps, and its gradients disagree.
+    grow with every step; a diverging run grows by leaps, and its gradients disagree; a network
+    that leaves a plateau has gradients that grow evenly, each nearly equal to the last.
 What to do: call ``optimizer.zero_grad()`` once per step, before ``backward`` or after the step.
-Source: fault A9; a sum of t similar gradients is t times as long as one.
+Source: fault A9; a sum of t similar gradients is t times as long as one, one of t independent
+    gradients sqrt(t) times, with a cosine of sqrt(1 - 1/t) to the sum before.
 """
 
 from __future__ import annotations
@@ -15,13 +19,13 @@ import math
 from dataclasses import dataclass
 
 from espalier.diagnose.facts import finite
+from espalier.diagnose.gradient_sums import excess_cosine, first_steps, fresh_share
 from espalier.diagnose.signals import correlation, middle, sign_flips
 from espalier.findings import Evidence, Finding
 from espalier.rules import CannotJudge, threshold
 from espalier.run_record import RunRecord, StepSigns
 
 CODE = "RUN107"
-_FIRST = 50
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,10 @@ class Thresholds:
 
     correlation: float = threshold(0.8, "correlation", "of gradient norm and step, at the start")
     growth: float = threshold(2.5, "times", "by which gradients grow over the first steps")
-    cosine: float = threshold(0.95, "cosine", "between a gradient and the one before it")
+    alike: float = threshold(
+        -0.05, "cosine", "between neighbours beyond that of sums of independent gradients"
+    )
+    fresh: float = threshold(0.3, "x first gradient", "that each step adds, at least")
     blind: float = threshold(8.0, "times", "growth that is needed if no angle was measured")
     flips: float = threshold(0.4, "of neighbouring changes", "that may turn; noise turns 2 of 3")
     falls: float = threshold(0.7, "x first loss", "below which training evidently works")
@@ -43,13 +50,13 @@ def check(record: RunRecord, thresholds: Thresholds) -> Finding | None:
     early, late = middle(norms[:3]), middle(norms[-5:])
     growth = late / early if early > 0 else math.nan
     rise = correlation(norms)
-    cosine = middle(step.cosine for step in steps[2:])
-    blind = math.isnan(cosine)
+    excess = excess_cosine(steps)
+    blind = math.isnan(excess)
     least = thresholds.blind if blind else thresholds.growth
     steady = not sign_flips(norms) > thresholds.flips
     if not (rise > thresholds.correlation and growth > least and steady):
         return None
-    if (not blind and cosine <= thresholds.cosine) or (blind and _learns(steps, thresholds)):
+    if _learns(steps, thresholds) if blind else not _is_sum(steps, excess, thresholds):
         return None
     span = f"steps {steps[0].step} to {steps[-1].step}"
     return Finding(
@@ -57,16 +64,16 @@ def check(record: RunRecord, thresholds: Thresholds) -> Finding | None:
         code="",
         severity="error",
         cause=f"Gradients are not cleared between steps: their norm grew {growth:.0f} times in the "
-        f"first {len(steps)} steps{_alike(cosine)}",
+        f"first {len(steps)} steps{_alike(steps)}",
         evidence=(
             Evidence("growth of the gradient norm", growth, least, "times", span),
             Evidence(
                 "correlation of gradient norm and step", rise, thresholds.correlation, "", span
             ),
             Evidence(
-                "cosine between neighbouring gradients",
-                "not measured" if blind else cosine,
-                thresholds.cosine,
+                "cosine between neighbours, beyond that of independent sums",
+                "not measured" if blind else excess,
+                thresholds.alike,
                 "",
                 span,
             ),
@@ -85,6 +92,9 @@ def check(record: RunRecord, thresholds: Thresholds) -> Finding | None:
             "backbone_rate_erases",
             "clip_too_tight",
             "dead_units",
+            "labels_shuffled",
+            "collapsed_to_major_classes",
+            "overtrained",
             "underfitting",
             "not_learning",
         ),
@@ -97,11 +107,14 @@ def _first(record: RunRecord) -> tuple[StepSigns, ...]:
     Raises:
         CannotJudge: There are fewer than ten.
     """
-    steps = tuple(step for step in record.steps[:_FIRST] if math.isfinite(step.grad_norm))
-    dense = [step for i, step in enumerate(steps) if step.step - steps[0].step == i]
+    dense = tuple(step for step in first_steps(record.steps) if math.isfinite(step.grad_norm))
     if len(dense) < 10:
         raise CannotJudge("needs gradient norms of the first 10 steps, one after the other")
-    return tuple(dense)
+    return dense
+
+
+def _is_sum(steps: tuple[StepSigns, ...], excess: float, thresholds: Thresholds) -> bool:
+    return excess > thresholds.alike and fresh_share(steps) > thresholds.fresh
 
 
 def _learns(steps: tuple[StepSigns, ...], thresholds: Thresholds) -> bool:
@@ -111,7 +124,8 @@ def _learns(steps: tuple[StepSigns, ...], thresholds: Thresholds) -> bool:
     return middle(losses[-5:]) < thresholds.falls * middle(losses[:3])
 
 
-def _alike(cosine: float) -> str:
-    if math.isnan(cosine):
+def _alike(steps: tuple[StepSigns, ...]) -> str:
+    late = middle(step.cosine for step in steps[len(steps) // 2 :])
+    if math.isnan(late):
         return ""
-    return f", and each is nearly parallel to the one before (cosine {cosine:.2f})"
+    return f", and each is nearly parallel to the one before (cosine {late:.2f})"

@@ -1,11 +1,14 @@
-"""The loss is not a number any more, and the log hides it.
+"""The loss is not a number any more: the log hides it, or the run died of it.
 
-What it looks at: losses of exactly 0 where the gradient norm is no number, or validation fell to
-    guessing; losses and norms that are measured for a while and then never again.
-Why it matters: a log that leaves out NaN shows a perfect loss over a model that is lost.
+What it looks at: why the run died; losses of exactly 0 where the gradient norm is no number, or
+    validation fell to guessing; losses and norms that are measured for a while and then never
+    again.
+Why it matters: weights that have met one such number are lost; a log that leaves out NaN shows a
+    perfect loss over them, and a run that stops at it leaves nothing to look at but its last words.
 When it is wrong: steps that a loss scaler skipped are normal and do not count; a loss of 0 with a
-    measured gradient is a loss of 0.
-What to do: log the raw loss; find the first step at which it stops being a number.
+    measured gradient is a loss of 0; a run that died of anything else says nothing of its loss.
+What to do: log the raw loss; find the first step at which it stops being a number. Where another
+    finding says why (a rate, half precision, pixels), treat that.
 Source: fault B8; Hugging Face's `logging_nan_inf_filter` is on by default and logs
     `loss 0.0` beside `grad_norm nan`.
 """
@@ -17,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from espalier.diagnose.facts import finite, guess_accuracy
+from espalier.diagnose.loss_curves import died_of, loss_broke
 from espalier.findings import Evidence, Finding
 from espalier.rules import CannotJudge, threshold
 from espalier.run_record import EpochSigns, RunRecord, StepSigns
@@ -34,18 +38,45 @@ class Thresholds:
 
 
 def check(subject: RunRecord, thresholds: Thresholds) -> Finding | None:
-    """An error where the log shows zeros, or nothing, in place of a loss that was lost."""
+    """An error where the loss was lost, and the log shows zeros, nothing, or only the end."""
+    died = died_of(subject)
+    if died is not None:
+        return _died(subject, died)
     steps = [step for step in subject.steps if not step.skipped]
     losses = [loss for loss in subject.column("train_loss") if not math.isnan(loss)]
     if not any(math.isfinite(step.loss) for step in steps) and not losses:
         raise CannotJudge("needs the training loss")
-    return _zero_steps(steps) or _vanished(steps, thresholds) or _zero_epochs(subject, thresholds)
+    return (
+        _zero_steps(steps)
+        or _vanished(steps, thresholds)
+        or _zero_epochs(subject, thresholds)
+        or _open(subject)
+    )
+
+
+def _died(subject: RunRecord, why: str) -> Finding:
+    finite_steps = sum(math.isfinite(step.loss) for step in subject.steps)
+    return _finding(
+        f"the run died of a number that is none: {why}",
+        Evidence("measured steps with a finite loss before it", finite_steps, None, "steps"),
+        0.95,
+    )
+
+
+def _open(subject: RunRecord) -> Finding | None:
+    """A log that hides nothing: from somewhere on its losses are no numbers."""
+    where = loss_broke(subject)
+    if where is None:
+        return None
+    lost = Evidence("training loss", "not finite", None, "nats", where)
+    return _finding(f"from {where} on the loss is no number", lost, 0.95)
 
 
 def _zero_steps(steps: Sequence[StepSigns]) -> Finding | None:
     zeros = [s for s in steps if s.loss == 0.0 and not math.isfinite(s.grad_norm)]
     usual = [s for s in steps if s.loss > 0 and math.isfinite(s.grad_norm)]
-    if not zeros or not usual:
+    # Infinite stands for a norm that was no number, NaN for one that nobody measured.
+    if not zeros or not (usual or any(math.isinf(step.grad_norm) for step in zeros)):
         return None
     return _finding(
         f"the loss is logged as 0 at step {zeros[0].step:,}, where the gradient norm is no number",

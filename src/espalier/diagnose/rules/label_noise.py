@@ -15,9 +15,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from espalier.diagnose.facts import percent
 from espalier.diagnose.label_evidence import HighLosses, WrongLabels, high_losses, wrong_label_share
-from espalier.findings import Case, Edit, Evidence, Finding
+from espalier.findings import Case, Edit, Evidence, Finding, percent
 from espalier.rules import CannotJudge, threshold
 from espalier.run_record import RunRecord, measured
 
@@ -31,6 +30,8 @@ class Thresholds:
 
     worth: float = threshold(0.05, "share of the labels", "wrong, from which it is worth knowing")
     much: float = threshold(0.12, "share of the labels", "wrong, from which it is a warning")
+    suspected: float = threshold(0.15, "share of the labels", "suspected, for a warning")
+    uneven: float = threshold(5, "times the images of another class", "where suspects say nothing")
     all: float = threshold(0.6, "share of the labels", "wrong, from which it is another fault")
     low: float = threshold(0.3, "of ln K", "below which most training images are learned")
     ratio: float = threshold(5, "times the median loss", "from which a loss is high")
@@ -38,7 +39,7 @@ class Thresholds:
 
 def check(subject: RunRecord, thresholds: Thresholds) -> Finding | None:
     """A warning where many labels are wrong; information where few are, or it is uncertain."""
-    curves, suspects = wrong_label_share(subject), subject.suspect_share
+    curves, suspects = wrong_label_share(subject), _suspects(subject, thresholds)
     losses = high_losses(subject, thresholds.low, thresholds.ratio)
     if not _is_known(subject):
         raise CannotJudge(
@@ -53,7 +54,7 @@ def check(subject: RunRecord, thresholds: Thresholds) -> Finding | None:
     return Finding(
         rule="",
         code="",
-        severity="warning" if share >= thresholds.much else "info",
+        severity="warning" if _is_much(curves, suspects, thresholds) else "info",
         cause=_cause(share, losses, thresholds),
         evidence=_evidence(suspects, curves, losses, thresholds),
         confidence=0.75 if share >= thresholds.worth else 0.5,
@@ -67,6 +68,21 @@ def check(subject: RunRecord, thresholds: Thresholds) -> Finding | None:
             for place, sample in enumerate(losses.samples[:_CASES] if losses else ())
         ),
         consequences=("overfitting", "overtrained", "pair_flips", "augmentation_destroys_labels"),
+    )
+
+
+def _suspects(subject: RunRecord, thresholds: Thresholds) -> float | None:
+    """What an audit suspects; None where classes are so uneven that a head gives rare ones away."""
+    counts = subject.facts.train_counts
+    if counts and max(counts) > thresholds.uneven * max(1, min(counts)):
+        return None
+    return subject.suspect_share
+
+
+def _is_much(curves: WrongLabels | None, suspects: float | None, thresholds: Thresholds) -> bool:
+    """Whether more labels are wrong than usual; an audit counts images that are merely odd, too."""
+    return (curves is not None and curves.share >= thresholds.much) or (
+        suspects is not None and suspects >= thresholds.suspected
     )
 
 

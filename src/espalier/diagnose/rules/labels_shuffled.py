@@ -1,14 +1,16 @@
 """The labels do not belong to the images.
 
 What it looks at: validation at guessing while training images were memorised, or while its loss
-    rises above that of guessing as fast as the training loss falls below; a linear head on
-    pretrained features that guesses too; validation far above training, which only wrong
-    training labels explain; and a network that moves as it should, with its loss at chance.
+    rises above that of guessing as fast as the training loss falls below; a linear head that
+    guesses too, on pretrained features or on those that the network began with; validation far
+    above training, which only wrong training labels explain; and a network that moves as it
+    should, with its loss at chance.
 Why it matters: what is learned is noise; no setting of the training can help.
 When it is wrong: a network that cannot learn for another reason (rate, frozen parts, size, modes,
     inputs) is at chance as well: a loss at chance counts only where all of those were judged and
-    found in order. Validation images of another size, scale or mix of classes say nothing. Labels
-    that already help in the first epoch, on images never seen before, are not shuffled.
+    found in order, and where no linear head tells the images apart by their labels. Validation
+    images of another size, scale or mix of classes say nothing. Labels that already help in the
+    first epoch, on images never seen before, are not shuffled.
 What to do: look at a few images with their labels; check how the two were joined.
 Source: fault D1; Karpathy, "A Recipe for Training Neural Networks", 2019.
 """
@@ -19,7 +21,7 @@ import math
 import statistics
 from dataclasses import dataclass
 
-from espalier.diagnose.facts import finite, guess_accuracy, percent
+from espalier.diagnose.facts import finite, guess_accuracy
 from espalier.diagnose.fit import (
     PROBE_IMAGES,
     gap_noise,
@@ -28,11 +30,15 @@ from espalier.diagnose.fit import (
     settled,
     train_guess,
 )
-from espalier.diagnose.label_evidence import labels_mean_something, wrong_label_share
+from espalier.diagnose.label_evidence import (
+    head_tells_labels,
+    labels_mean_something,
+    wrong_label_share,
+)
 from espalier.diagnose.matching import binomial_noise, match_classes
 from espalier.diagnose.ranks import BY_EXCLUSION
 from espalier.diagnose.signals import movements, nats
-from espalier.findings import Evidence, Finding
+from espalier.findings import Evidence, Finding, percent
 from espalier.rules import CannotJudge, threshold
 from espalier.run_record import RunRecord
 
@@ -58,6 +64,10 @@ class Thresholds:
     imbalance: float = threshold(
         5, "largest / smallest class", "from which guessing may be a habit"
     )
+    least: float = threshold(0.03, "recall above guessing", "of a linear head that knows something")
+    blind: float = threshold(0.1, "recall", "of noise, from which a linear head says nothing")
+    by_heart: float = threshold(0.6, "accuracy", "on training images, that are known by heart")
+    most: float = threshold(0.5, "share", "of the largest class, to judge by accuracy of a head")
     renamed: float = threshold(0.3, "accuracy", "gained by renaming classes: another fault")
 
 
@@ -75,19 +85,35 @@ def check(subject: RunRecord, thresholds: Thresholds) -> Finding | None:
     if val is None or guess is None:
         raise CannotJudge("needs val accuracy and the classes")
     margin = max(0.02, thresholds.noise * subject.accuracy_noise(guess))
-    # A network that answers at random answers alike to alike images, so luck goes further.
-    if val > guess + 2 * margin or _is_renamed(subject, thresholds):
+    if _is_renamed(subject, thresholds):
         return None
+    # A network that answers at random answers alike to alike images, so luck goes further.
+    if val > guess + 2 * margin:
+        return _by_probe(subject, val, thresholds) if _is_rote(subject, val, thresholds) else None
     if labels_mean_something(subject):
         return _by_probe(subject, val, thresholds)
+    if head_tells_labels(subject):
+        return None
     found = None
     if val <= guess + margin:
         found = (
             _by_probe(subject, val, thresholds)
+            or _by_head(subject, thresholds)
             or _by_memory(subject, val, guess, thresholds)
             or _by_mirror(subject, val, thresholds)
         )
+    elif subject.facts.pretrained:
+        # Answers at random, learned from labels at random, may lie a little above guessing.
+        found = _by_head(subject, thresholds)
     return found or _by_movement(subject, val, guess, thresholds)
+
+
+def _is_rote(subject: RunRecord, val: float, thresholds: Thresholds) -> bool:
+    """Whether training images are known by heart, and hardly anything of it carries over."""
+    clean, guess = settled(subject, "clean_accuracy"), train_guess(subject)
+    if clean is None or guess is None or clean < thresholds.by_heart or not _is_comparable(subject):
+        return False
+    return val - guess <= thresholds.carried * (clean - guess)
 
 
 def _is_renamed(subject: RunRecord, thresholds: Thresholds) -> bool:
@@ -99,6 +125,9 @@ def _by_probe(subject: RunRecord, val: float, thresholds: Thresholds) -> Finding
     tried, chance = subject.preflight.probe_accuracy, subject.preflight.probe_chance
     if tried is None or chance is None or not subject.facts.pretrained:
         return None
+    # Where one class is most of the images, a good head is hardly more often right than naming it.
+    if chance > thresholds.most:
+        return None
     if tried > chance + max(0.03, thresholds.noise * subject.accuracy_noise(chance)):
         return None
     cause = (
@@ -106,6 +135,24 @@ def _by_probe(subject: RunRecord, val: float, thresholds: Thresholds) -> Finding
         f"{percent(chance)}): the labels do not belong to the images"
     )
     return _finding(cause, (Evidence("accuracy of a linear head", tried, chance, "share"),), 0.93)
+
+
+def _by_head(subject: RunRecord, thresholds: Thresholds) -> Finding | None:
+    """A linear head on what the network began with, where that guesses, and so does the run."""
+    head = subject.preflight.head
+    if head is None or len(head.images) < 2:
+        return None
+    error = thresholds.noise * head.noise
+    # So few images that a good head could not be told from guessing say nothing.
+    if error > thresholds.blind or head.recall > head.chance + max(thresholds.least, error):
+        return None
+    what = "pretrained features" if subject.facts.pretrained else "untrained features and pixels"
+    cause = (
+        f"the network guesses, and so does a linear head on {what} ({percent(head.recall)} against "
+        f"{percent(head.chance)}): the labels do not belong to the images"
+    )
+    evidence = Evidence("mean recall of a linear head", head.recall, head.chance, "share")
+    return _finding(cause, (evidence,), 0.9 if subject.facts.pretrained else 0.6)
 
 
 def _by_memory(

@@ -6,7 +6,8 @@ Why it matters: the last epochs are worth no more than a draw of the lot; a lowe
     settles, and often gains several points at once.
 When it is wrong: mixup and strong augmentation make the loss of batches noisy, not that of clean
     images; near a loss of zero every change is large by ratio, so that is left out.
-What to do: let the rate fall to nearly zero towards the end (a cosine), or divide it by three.
+What to do: let the rate fall to nearly zero towards the end (a cosine). A peak far above the usual
+    one comes down to that; without a schedule to change, it is divided by three.
 Source: fault A2; AutoTrainer's oscillating loss (zeta, eta) without its false alarms.
 """
 
@@ -16,6 +17,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from espalier.diagnose.doses import aimed_rate, lower_to
 from espalier.diagnose.facts import rate_edits
 from espalier.diagnose.loss_curves import loss_curve
 from espalier.diagnose.signals import (
@@ -31,6 +33,9 @@ from espalier.rules import CannotJudge, threshold
 from espalier.run_record import RunRecord
 
 CODE = "RUN102"
+_THIRD = 0.3
+# A peak up to so many times the usual one does well, if it falls: one-cycle runs have three.
+_FAR = 3.0
 
 
 @dataclass(frozen=True)
@@ -89,11 +94,12 @@ def check(record: RunRecord, thresholds: Thresholds) -> Finding | None:
             "Let the rate fall to nearly zero towards the end of training, as a cosine does.",
             "Or divide the peak rate by three.",
         ),
-        prescription=(*_schedule(stretch), *rate_edits(record, 0.3, "the loss bounces")),
+        prescription=_edits(record, stretch),
         consequences=(
             "batch_norm_broken",
             "label_noise",
             "dead_units",
+            "stopped_too_early",
             "overtrained",
             "underfitting",
             "plateau",
@@ -124,8 +130,20 @@ def _same_rate(rates: Sequence[float], steady: float) -> int:
     return length
 
 
+def _edits(record: RunRecord, stretch: Stretch) -> tuple[Edit, ...]:
+    """A rate that falls, from a peak that is usual; where none is known, from a third of it."""
+    schedule = _schedule(stretch)
+    aim = aimed_rate(record)
+    if aim is None or not schedule:
+        return (*schedule, *rate_edits(record, _THIRD, "the loss bounces"))
+    if stretch.peak <= _FAR * aim.rate:
+        return schedule
+    return (*schedule, *lower_to(record, aim.rate, stretch.peak, aim.why))
+
+
 def _schedule(stretch: Stretch) -> tuple[Edit, ...]:
-    if stretch.facts is None or stretch.facts.schedule not in ("constant", "step", "plateau"):
+    """Whatever its name says: the rate was seen to stay the same to the end."""
+    if stretch.facts is None:
         return ()
     key = f"stages.{stretch.facts.name}.schedule"
     return (Edit(key, "set", "cosine", "a rate that falls to zero lets it settle"),)

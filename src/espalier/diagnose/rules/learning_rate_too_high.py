@@ -1,13 +1,15 @@
 """The learning rate is so high that training diverges, or never gets away from chance.
 
-What it looks at: whether the loss broke, rose again to that of guessing, never left it, or was
-    thrown far above it and did not come back down; and, beside it, how far each step moves the
-    weights, and the first ones most, how far above chance the loss shot, the gradients, and the
-    rate against the usual ones of the optimizer.
+What it looks at: whether the loss broke or the run died of it, whether it rose again to that of
+    guessing, never left it, or was thrown far above it and did not come back down; and, beside it,
+    how far each step moves the weights, and the first ones most, how far above chance the loss
+    shot, the gradients, and the rate against the usual ones of the optimizer at this batch.
 Why it matters: weights that are thrown about at every step hold nothing; what they had is gone.
 When it is wrong: wrong labels also keep a loss at chance, but without large steps; a network that
     explodes at any rate looks the same after a few steps. A catapult that recovers is no fault.
-What to do: divide the peak rates by ten or more, keep a warmup, and look at the first epoch again.
+What to do: take the rate that a trial of rising rates found, else the usual one of the optimizer
+    for this batch; where even that is too high, a third of what it was. Keep a warmup, and let
+    the rate fall to the end: what ran at a wild rate was never tuned for the rest either.
 Source: fault A1; Goodfellow, Bengio and Courville 2016, 11.4.1; about 1e-3 is a usual ratio of
     change to weight (Karpathy, CS231n). UMLAUT and AutoTrainer go by the rate or loss alone.
 """
@@ -15,16 +17,19 @@ Source: fault A1; Goodfellow, Bengio and Courville 2016, 11.4.1; about 1e-3 is a
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from espalier.diagnose.facts import (
-    at_chance,
-    finite,
-    guess_accuracy,
-    rate_edits,
-    total_steps,
+from espalier.diagnose.doses import (
+    aimed_rate,
+    batch_edits,
+    falling_schedule,
+    lower_to,
+    two_digits,
+    warmup,
 )
+from espalier.diagnose.facts import at_chance, finite, guess_accuracy, total_steps
 from espalier.diagnose.loss_curves import loss_broke, loss_curve
 from espalier.diagnose.signals import (
     decay_movement,
@@ -32,18 +37,23 @@ from espalier.diagnose.signals import (
     movement,
     nats,
     part_names,
-    rounded,
     running_median,
     stepped,
     usual_rates,
 )
-from espalier.findings import Evidence, Finding
+from espalier.findings import Edit, Evidence, Finding
 from espalier.rules import CannotJudge, threshold
 from espalier.run_record import RunRecord, part_values
 
 CODE = "RUN101"
 _TARGET = 3e-3
 _FIRST = 10
+# A rate that diverged comes down by so much at least; by how much at most, if nothing is usual.
+_LESS, _LEAST = 0.3, 1e-3
+# Images a step below which BatchNorm suffers, as in batch_too_small.
+_TINY = 8
+# What training loops say of a run that ended by it: "the loss is nan at step 2".
+_NOT_FINITE = re.compile(r"\b(nan|[+-]?inf(inity)?|(not|non)[ -]?finite)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,7 @@ def check(record: RunRecord, thresholds: Thresholds) -> Finding | None:
         raise CannotJudge("needs update ratios, step losses, or the rate and the optimizer")
     if not signs:
         return None
-    factor = _factor(record)
+    rate, why = _dose(record)
     return Finding(
         rule="",
         code="",
@@ -85,10 +95,14 @@ def check(record: RunRecord, thresholds: Thresholds) -> Finding | None:
         evidence=(outcome, *signs),
         confidence=min(0.95, 0.7 + 0.12 * (len(signs) - 1)),
         advice=(
-            f"Multiply all peak learning rates by {factor:g}.",
+            f"Set the peak learning rate to {rate:g}: {why}.",
             "Keep a short warmup, so that the first steps are not the largest ones.",
         ),
-        prescription=rate_edits(record, factor, "steps so large that nothing is kept"),
+        prescription=(
+            *_slower(record, rate, why),
+            *warmup(record),
+            *falling_schedule(record),
+        ),
         consequences=(
             "hidden_nan",
             "wrong_weights_kept",
@@ -120,6 +134,9 @@ def _outcome(record: RunRecord, thresholds: Thresholds) -> Evidence | None:
     Raises:
         CannotJudge: No loss is on record.
     """
+    died = _died(record)
+    if died is not None:
+        return died
     losses = finite(step.loss for step in record.steps)
     # A validation loss above that of guessing is what overfitting looks like: it is not asked.
     curve = loss_curve(record, columns=("clean_loss", "train_loss"))
@@ -128,7 +145,7 @@ def _outcome(record: RunRecord, thresholds: Thresholds) -> Evidence | None:
     broken = loss_broke(record)
     if broken is not None:
         return Evidence("the loss stopped being a number", "not finite", None, "nats", broken)
-    if record.ended == "died" and isinstance(_overshoot(record, thresholds), Evidence):
+    if losses and record.ended == "died" and isinstance(_overshoot(record, thresholds), Evidence):
         where = f"step {record.steps[-1].step}"
         return Evidence("the run died while the loss was far up", losses[-1], None, "nats", where)
     if curve is None or curve.chance is None:
@@ -149,6 +166,23 @@ def _outcome(record: RunRecord, thresholds: Thresholds) -> Evidence | None:
         return None
     name = f"the {curve.name} ends at {nats(end)}, that of guessing is {nats(chance)}"
     return Evidence(name, end, limit, "nats", where)
+
+
+def _died(record: RunRecord) -> Evidence | None:
+    """Numbers that are none, of which the run died within a few steps; None where it did not.
+
+    Where every step is looked at, the first broken one is the last: no second one confirms it.
+    """
+    if record.ended != "died":
+        return None
+    last = record.steps[-1] if record.steps else None
+    name = "the run died of numbers that are not finite; its last loss"
+    # NaN also stands for what was not measured, but only where nothing was.
+    if last is not None and (math.isinf(last.loss) or math.isinf(last.grad_norm)):
+        return Evidence(name, "not finite", None, "nats", f"step {last.step}")
+    if not _NOT_FINITE.search(record.why_ended):
+        return None
+    return Evidence(name, "not finite", None, "nats", f"step {last.step}" if last else "")
 
 
 def _thrown(record: RunRecord, thresholds: Thresholds) -> Evidence | None:
@@ -307,18 +341,23 @@ def _growth(norms: Sequence[float]) -> float:
     return last / first if first > 0 else math.nan
 
 
-def _factor(record: RunRecord) -> float:
-    """What makes steps usual, by their ratio, a trial or a usual rate: the least of them."""
-    peak = _peak(record)
+def _dose(record: RunRecord) -> tuple[float, str]:
+    """The rate to take, and why: the one aimed at, or less where the run was close to it."""
+    peak, aim = _peak(record), aimed_rate(record)
+    if aim is not None and aim.rate <= _LESS * peak:
+        return aim.rate, aim.why
     ratio = max(finite(movement(s.at_speed()) for s in stepped(record)), default=math.nan)
-    usual, best = usual_rates(record), record.preflight.best_rate
-    wanted = [
-        _TARGET / ratio,
-        0.5 * best / peak if best else math.nan,
-        usual[1] / peak if usual else math.nan,
-    ]
-    known = finite(wanted) or [0.1]
-    return rounded(min(0.3, max(1e-5, min(known))))
+    wanted = _TARGET / ratio if 0 < ratio < math.inf else 0.1
+    factor = min(_LESS, max(wanted, _LEAST))
+    return two_digits(factor * peak), f"{factor:.1g} times what it was"
+
+
+def _slower(record: RunRecord, rate: float, why: str) -> tuple[Edit, ...]:
+    """The rate; for a few images a step, which BatchNorm bears at no rate, the batch as well."""
+    batch, known = record.facts.batch, aimed_rate(record) is not None
+    if known and batch and batch < _TINY and record.facts.batch_norms:
+        return batch_edits(record, "statistics of BatchNorm need more images")
+    return lower_to(record, rate, _peak(record), why)
 
 
 def _in_words(sign: Evidence) -> str:

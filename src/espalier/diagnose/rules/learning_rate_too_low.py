@@ -7,7 +7,9 @@ What it looks at: how far a step moves the weights at the peak rate, in the fast
 Why it matters: the same epochs would reach much further at a sensible rate.
 When it is wrong: a tiny rate of the backbone beside a healthy head is a choice; a run that has
     converged does not move either, but has gained what there was; a late stage may be gentle.
-What to do: raise the peak rates by the factor named; for AdamW 1e-4 to 1e-3 is usual.
+What to do: take the rate that a trial of rising rates found, else the usual one of the optimizer
+    for this batch (AdamW 1e-3, SGD 0.05 from scratch); a cautious factor leaves it too low. What
+    the steps of the run show bounds it: they say where a network is out of the ordinary.
 Source: fault A3; update ratios near 1e-3 are usual (Karpathy, CS231n). UMLAUT's fixed limit of
     1e-7 fires at the tail of every cosine.
 """
@@ -15,8 +17,10 @@ Source: fault A3; update ratios near 1e-3 are usual (Karpathy, CS231n). UMLAUT's
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from espalier.diagnose.doses import aimed_rate, highest, rates_to, two_digits
 from espalier.diagnose.facts import finite, rate_edits
 from espalier.diagnose.loss_curves import LossCurve, loss_curve
 from espalier.diagnose.signals import (
@@ -28,12 +32,17 @@ from espalier.diagnose.signals import (
     trend,
     usual_rates,
 )
-from espalier.findings import Evidence, Finding
+from espalier.findings import Edit, Evidence, Finding
 from espalier.rules import CannotJudge, threshold
-from espalier.run_record import RunRecord
+from espalier.run_record import RunRecord, StageFacts
 
 CODE = "RUN103"
 _TARGET = 5e-3
+# A rate that is to rise at all rises by so much; what is usual and what the steps of the run say
+# may lie apart by so much; and so much it rises at most against what is usual.
+_LEAST, _APART, _MOST = 3.0, 10.0, 30.0
+# Where nothing is known of the optimizer, steps alone must not raise a rate by more.
+_BLIND = 1e3
 
 
 @dataclass(frozen=True)
@@ -76,8 +85,7 @@ def check(record: RunRecord, thresholds: Thresholds) -> Finding | None:
     begun = (pace >= thresholds.linear or little) and left >= thresholds.left
     if not still and not begun:
         return None
-    # A head that starts at zero moves by its own size: then the usual rate has to say how much.
-    factor = _factor(ratio if ratio < thresholds.ratio else math.nan, peak, usual)
+    edits, advice = _dose(record, ratio, thresholds)
     return Finding(
         rule="",
         code="",
@@ -98,10 +106,10 @@ def check(record: RunRecord, thresholds: Thresholds) -> Finding | None:
         ),
         confidence=0.9 if still else 0.7,
         advice=(
-            f"Multiply all peak learning rates by {factor:g}.",
+            advice,
             "Where the rate is low on purpose, train for correspondingly more epochs.",
         ),
-        prescription=rate_edits(record, factor, "steps so small that training hardly began"),
+        prescription=edits,
         consequences=(
             "underfitting",
             "stopped_too_early",
@@ -153,11 +161,43 @@ def _gains(curve: LossCurve) -> tuple[float, float]:
     return (start - end) / start, end / whole if whole > 0 else 0.0
 
 
-def _factor(ratio: float, peak: float, usual: tuple[float, float, float] | None) -> float:
-    usually = usual[1] / peak if usual and peak > 0 else 10.0
-    wanted = _TARGET / ratio if 0 < ratio < math.inf else usually
-    most = max(3.0, 2 * usual[1] / peak) if usual and peak > 0 else 1000.0
-    return rounded(min(max(wanted, 3.0), most, 1e5))
+def _dose(record: RunRecord, ratio: float, thresholds: Thresholds) -> tuple[tuple[Edit, ...], str]:
+    """The rates to take, as edits and in words."""
+    # A head that starts at zero moves by its own size: then the usual rate has to say how much.
+    seen = _TARGET / ratio if 0 < ratio < thresholds.ratio else math.nan
+    slow = _slow(record, thresholds)
+    peak = max((highest(stage) for stage in record.facts.stages if slow(stage)), default=math.nan)
+    if math.isnan(peak):
+        peak = max(finite(stretch.peak for stretch in stepped(record)), default=math.nan)
+    aim = aimed_rate(record)
+    if aim is None or not peak > 0:
+        factor = rounded(min(max(seen if math.isfinite(seen) else 10.0, _LEAST), _BLIND))
+        edits = rate_edits(record, factor, "steps so small that training hardly began")
+        return edits, f"Multiply all peak learning rates by {factor:g}."
+    factor = max(aim.rate / peak, _LEAST)
+    if math.isfinite(seen):
+        factor = max(min(factor, _APART * seen), min(seen / _APART, _MOST))
+    rate = two_digits(factor * peak)
+    why = aim.why if rate == aim.rate else f"{aim.why}, as far as the steps of this run bear it"
+    return rates_to(record, rate, why, slow), f"Set the peak learning rate to {rate:g}: {why}."
+
+
+def _slow(record: RunRecord, thresholds: Thresholds) -> Callable[[StageFacts], bool]:
+    """Which stages are too slow: by their steps, else by a rate that rarely works."""
+    usual = usual_rates(record)
+    moved = {
+        stretch.name: max(telling_movements(stretch).values(), default=math.nan)
+        for stretch in stepped(record)
+    }
+
+    def slow(stage: StageFacts) -> bool:
+        ratio = moved.get(stage.name, math.nan)
+        if math.isfinite(ratio):
+            return ratio < thresholds.ratio
+        return usual is None or highest(stage) < usual[0]
+
+    stages = [stage for stage in record.facts.stages if not stage.solved]
+    return slow if len(stages) > 1 and any(map(slow, stages)) else lambda stage: True
 
 
 def _steps(ratio: float, peak: float, thresholds: Thresholds) -> str:

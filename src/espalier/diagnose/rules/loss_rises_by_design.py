@@ -25,6 +25,7 @@ from espalier.diagnose.facts import (
     uniform_loss,
     update_ratios,
 )
+from espalier.diagnose.gradient_sums import excess_cosine, first_steps
 from espalier.findings import Evidence, Finding
 from espalier.rules import CannotJudge, threshold
 from espalier.run_record import RunRecord, StepSigns
@@ -43,7 +44,9 @@ class Thresholds:
     below: float = threshold(0.5, "share of the rarest class", "below which accuracy lies")
     climb: float = threshold(12, "steps", "at the start, small ones, over which the loss climbs")
     uphill: float = threshold(0.1, "nats", "that it climbs over them")
-    alike: float = threshold(0.95, "cosine", "of neighbouring gradients, from which they add up")
+    alike: float = threshold(
+        -0.05, "cosine", "of neighbours beyond that of independent sums: gradients add up"
+    )
     points: float = threshold(3, "steps or epochs", "with a loss, at least")
 
 
@@ -110,8 +113,7 @@ def _gentle(subject: RunRecord, thresholds: Thresholds) -> bool | None:
 
 def _add_up(subject: RunRecord, thresholds: Thresholds) -> bool:
     """Whether gradients add up from step to step: they overshoot, however small each step is."""
-    cosines = finite(step.cosine for step in subject.steps[2:_DENSE])
-    return bool(cosines) and statistics.median(cosines) > thresholds.alike
+    return excess_cosine(first_steps(subject.steps)) > thresholds.alike
 
 
 def _climbs_at_once(subject: RunRecord, thresholds: Thresholds) -> bool:

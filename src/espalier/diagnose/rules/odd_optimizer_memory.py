@@ -69,6 +69,7 @@ def check(subject: RunRecord, thresholds: Thresholds) -> Finding | None:
             "learning_rate_too_high",
             "learning_rate_too_low",
             "exploding_gradients",
+            "dead_units",
             "plateau",
             "underfitting",
             "not_learning",

@@ -7,22 +7,23 @@ Why it matters: each is made to keep a network from learning by heart; this one 
     and they only slow it down.
 When it is wrong: long runs of large networks bear all of them; where training images are known,
     they do no harm.
-What to do: relax them, the strongest first, or train much longer.
+What to do: relax them, the strongest first, or train much longer. A network that knows less than
+    half of its training images needs no dropout, smoothing or mixing yet.
 Source: fault F3; DeepChecker's overwhelming regularisation.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from espalier.diagnose.facts import percent
-from espalier.diagnose.fit import fit_of
+from espalier.diagnose.fit import Fit, fit_of
 from espalier.diagnose.regularisers import known_regularisers, strong_regularisers
-from espalier.findings import Evidence, Finding, listed
+from espalier.findings import Edit, Evidence, Finding, listed, percent
 from espalier.rules import CannotJudge, threshold
 from espalier.run_record import RunRecord
 
 CODE = "RUN221"
+_PUT_OFF = ("model.dropout", "loss.label_smoothing", "augment.mixup", "augment.cutmix")
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Thresholds:
 
     active: float = threshold(3, "strong regularisers", "at once, at least")
     clean: float = threshold(0.85, "accuracy on training images", "from which they do no harm")
+    little: float = threshold(0.5, "accuracy on training images", "below which they are put off")
     gap: float = threshold(0.05, "accuracy", "between training and validation, at most")
 
 
@@ -58,7 +60,7 @@ def check(subject: RunRecord, thresholds: Thresholds) -> Finding | None:
         ),
         confidence=0.75,
         advice=("Relax them one at a time, the first one first, or train several times longer.",),
-        prescription=tuple(regulariser.edit for regulariser in strong),
+        prescription=tuple(_relaxed(regulariser.edit, fit, thresholds) for regulariser in strong),
         consequences=(
             "augmentation_or_dropout_too_strong",
             "augmentation_destroys_labels",
@@ -71,3 +73,9 @@ def check(subject: RunRecord, thresholds: Thresholds) -> Finding | None:
             "not_learning",
         ),
     )
+
+
+def _relaxed(edit: Edit, fit: Fit, thresholds: Thresholds) -> Edit:
+    """A mild value; none at all for a network that has nothing yet to learn by heart."""
+    off = fit.clean < thresholds.little and edit.key in _PUT_OFF
+    return replace(edit, value=0.0) if off else edit

@@ -17,11 +17,10 @@ import math
 import statistics
 from dataclasses import dataclass
 
-from espalier.diagnose.facts import percent
 from espalier.diagnose.fit import PROBE_IMAGES, settled
 from espalier.diagnose.matching import binomial_noise
 from espalier.diagnose.regularisers import is_mixed, stronger_augmentation
-from espalier.findings import Edit, Evidence, Finding
+from espalier.findings import Edit, Evidence, Finding, percent
 from espalier.rules import CannotJudge, threshold
 from espalier.run_record import EpochSigns, RunFacts, RunRecord
 

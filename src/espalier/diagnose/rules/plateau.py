@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from espalier.diagnose.facts import finite, percent
+from espalier.diagnose.facts import finite
 from espalier.diagnose.loss_curves import loss_curve
 from espalier.diagnose.signals import (
     Stretch,
@@ -25,7 +25,7 @@ from espalier.diagnose.signals import (
     settled,
     stepped,
 )
-from espalier.findings import Evidence, Finding
+from espalier.findings import Evidence, Finding, percent
 from espalier.rules import CannotJudge, threshold
 from espalier.run_record import RunRecord
 

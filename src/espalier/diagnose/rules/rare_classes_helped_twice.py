@@ -65,6 +65,7 @@ def check(subject: RunRecord, thresholds: Thresholds) -> Finding | None:
         advice=("Keep one of the two: weights without the sampler, or the sampler alone.",),
         prescription=(
             Edit("class_weighting.sampler", "set", "none", "the weights remain", safe=over),
+            Edit("class_weighting.strategy", "set", "sqrt", "moderate weights", safe=over),
         ),
         consequences=_CONSEQUENCES if over else (),
     )

@@ -15,8 +15,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from espalier.diagnose.facts import finite, percent, total_steps
-from espalier.findings import Evidence, Finding
+from espalier.diagnose.facts import finite, total_steps
+from espalier.findings import Evidence, Finding, percent
 from espalier.rules import CannotJudge, threshold
 from espalier.run_record import EpochSigns, RunRecord
 

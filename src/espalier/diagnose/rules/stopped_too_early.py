@@ -5,7 +5,9 @@ What it looks at: the slope of the validation loss over the last epochs, against
 Why it matters: more epochs of the same would score higher.
 When it is wrong: a schedule that has run out gains a little to the end, and longer training is
     then a choice and no repair; noise of a small validation set looks like a last gain.
-What to do: train for more epochs, or be more patient.
+What to do: train for twice as many epochs, a run of very few steps for ten or a few hundred steps;
+    or be more patient. A rate that is still high at the end should fall with the longer run, and
+    begin at the usual one if it lies far below.
 Source: fault A16; Prechelt 1998 (Early stopping, but when?).
 """
 
@@ -15,14 +17,24 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-from espalier.diagnose.facts import finite, percent, score_name
+from espalier.diagnose.doses import (
+    aimed_rate,
+    enough_epochs,
+    falling_schedule,
+    highest,
+    rates_to,
+    two_digits,
+)
+from espalier.diagnose.facts import finite, score_name
 from espalier.diagnose.loss_curves import loss_curve
 from espalier.diagnose.signals import Stretch, Trend, relative_trend, stepped
-from espalier.findings import Edit, Evidence, Finding, Severity
+from espalier.findings import Edit, Evidence, Finding, Severity, percent
 from espalier.rules import CannotJudge, threshold
 from espalier.run_record import RunRecord
 
 CODE = "RUN109"
+# Rates that differ by less do the same; a run that learnt at its rate bears three times as much.
+_TWICE, _THRICE = 2.0, 3.0
 
 
 @dataclass(frozen=True)
@@ -133,9 +145,9 @@ def _finding(
         advice=(
             "Give early stopping a patience of 5 epochs or more."
             if impatient
-            else "Train for twice as many epochs; the schedule stretches with them.",
+            else f"Train for {_epochs(record, stretch)} epochs; the schedule stretches with them.",
         ),
-        prescription=_edits(stretch, impatient),
+        prescription=_edits(record, stretch, impatient, safe=severity == "warning"),
         consequences=("underfitting",),
     )
 
@@ -146,10 +158,31 @@ def _gain(line: Trend) -> str:
     return f"the validation loss fell by {percent(1 - math.exp(line.slope))} per epoch"
 
 
-def _edits(stretch: Stretch, impatient: bool) -> tuple[Edit, ...]:
+def _epochs(record: RunRecord, stretch: Stretch) -> str:
+    if stretch.facts is None or not stretch.facts.epochs:
+        return "twice as many"
+    return str(enough_epochs(record, stretch.facts))
+
+
+def _edits(record: RunRecord, stretch: Stretch, impatient: bool, *, safe: bool) -> tuple[Edit, ...]:
+    """More epochs cost time, and treatment says how much: a gain that is sure is worth asking."""
     if impatient:
-        return (Edit("early_stopping.patience", "set", 5, "noise lasts longer than it waited"),)
+        patience = Edit("early_stopping.patience", "set", 5, "noise lasts longer than it waited")
+        return (patience, *_settling(record))
     if stretch.facts is None or not stretch.facts.epochs:
         return ()
-    key, double = f"stages.{stretch.facts.name}.epochs", 2 * stretch.facts.epochs
-    return (Edit(key, "set", double, "it was still gaining", safe=False),)
+    key, enough = f"stages.{stretch.facts.name}.epochs", enough_epochs(record, stretch.facts)
+    longer = Edit(key, "set", enough, "it was still gaining", safe=safe)
+    return (longer, *(_settling(record) if safe else ()))
+
+
+def _settling(record: RunRecord) -> tuple[Edit, ...]:
+    """A rate that falls instead of one that does not, from a peak that is usual.
+
+    A fall spends half of what a constant rate would have: one far below the usual goes up to it.
+    """
+    falling, aim = falling_schedule(record), aimed_rate(record)
+    peak = max((highest(s) for s in record.facts.stages if not s.solved), default=0.0)
+    if not falling or aim is None or not 0 < _TWICE * peak < aim.rate:
+        return falling
+    return (*falling, *rates_to(record, min(aim.rate, two_digits(_THRICE * peak)), aim.why))

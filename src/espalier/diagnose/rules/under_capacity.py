@@ -4,7 +4,8 @@ What it looks at: runs that end with training and validation images told apart e
     these, whether the network failed to fit a single batch of 16 images, or is tiny.
 Why it matters: no rate, schedule or regulariser helps a network that cannot even memorise.
 When it is wrong: a hard task ends the same way, which is why the trial on one batch decides; a
-    rate far too low fails that trial too, so a run at chance counts only where its weights move.
+    rate far too low fails that trial too, so a run at chance counts only where its weights move;
+    of many classes few are named right at first, so a loss that falls is a beginning.
 What to do: a larger network, more of it trainable, or more pixels.
 Source: fault C13; MacKay 2003, ch. 40 (two bits per parameter at most); Karpathy, "A Recipe
     for Training Neural Networks", 2019; DeepChecker.
@@ -15,10 +16,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from espalier.diagnose.facts import percent
+from espalier.diagnose.facts import finite
 from espalier.diagnose.fit import Fit, fit_of
+from espalier.diagnose.loss_curves import loss_curve
 from espalier.diagnose.signals import movement
-from espalier.findings import Edit, Evidence, Finding
+from espalier.findings import Edit, Evidence, Finding, percent
 from espalier.rules import CannotJudge, threshold
 from espalier.run_record import RunRecord
 
@@ -35,6 +37,7 @@ class Thresholds:
     least_update: float = threshold(1e-4, "update / weight", "of a run at chance, at least")
     most_update: float = threshold(3e-2, "update / weight", "of a run at chance, at most")
     half: float = threshold(0.5, "of what guessing leaves to learn", "of a run that still gains")
+    fallen: float = threshold(0.05, "of the loss of guessing", "below it, that is a beginning")
     tiny: float = threshold(20_000, "parameters", "below which a network is tiny")
 
 
@@ -57,7 +60,8 @@ def check(subject: RunRecord, thresholds: Thresholds) -> Finding | None:
         raise CannotJudge("needs the trial on one batch of images, or the number of parameters")
     if size >= thresholds.tiny:
         return None
-    if fit.rising and not (fit.at_chance() or _is_hopeless(subject, fit, size, thresholds)):
+    stuck = fit.at_chance() and not _has_begun(subject, thresholds)
+    if fit.rising and not (stuck or _is_hopeless(subject, fit, size, thresholds)):
         return None
     cause = f"the network has only {size:,} parameters, and fits {percent(fit.clean)} of training"
     evidence = Evidence("parameters", float(size), thresholds.tiny)
@@ -69,6 +73,14 @@ def _is_hopeless(subject: RunRecord, fit: Fit, size: int, thresholds: Thresholds
     counts = subject.facts.train_counts or ()
     bits = sum(counts) * math.log2(max(2, len(counts)))
     return size < bits and fit.learned < thresholds.half
+
+
+def _has_begun(subject: RunRecord, thresholds: Thresholds) -> bool:
+    """Whether the loss has left that of guessing, whatever accuracy says so far."""
+    curve = loss_curve(subject, columns=("clean_loss",))
+    if curve is None or not curve.chance:
+        return False
+    return finite(curve.values)[-1] < (1 - thresholds.fallen) * curve.chance
 
 
 def _moves(subject: RunRecord, thresholds: Thresholds) -> bool:

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from espalier.diagnose.facts import finite, percent
+from espalier.diagnose.facts import finite
 from espalier.diagnose.fit import Fit, fit_of, settled
 from espalier.diagnose.levers import more_to_learn_with
 from espalier.diagnose.loss_curves import loss_curve
-from espalier.findings import Evidence, Finding
+from espalier.findings import Evidence, Finding, percent
 from espalier.rules import threshold
 from espalier.run_record import RunRecord
 

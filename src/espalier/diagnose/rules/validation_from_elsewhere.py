@@ -15,10 +15,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from espalier.diagnose.facts import finite, percent
+from espalier.diagnose.facts import finite
 from espalier.diagnose.fit import gap_noise, settled
 from espalier.diagnose.regularisers import stronger_augmentation
-from espalier.findings import Evidence, Finding
+from espalier.findings import Evidence, Finding, percent
 from espalier.rules import CannotJudge, threshold
 from espalier.run_record import RunRecord
 

@@ -1,13 +1,16 @@
 """Validation runs with the network in training mode.
 
-What it looks at: whether two validations of the same weights differ; else whether validation
-    scores in every epoch, from the first on, what the network scores in training mode (dropout
-    active), far below what it can do in evaluation mode; or lies far below it from the first
-    epoch on, with images of the same size, scale and mix of classes, though training mode costs
-    accuracy or the first pass over the training images went better.
+What it looks at: whether two validations of the same weights differ; whether BatchNorm takes
+    statistics of validation batches, where it is on record how many batches it counted between the
+    last step and the end of validation; else whether validation scores in every epoch, from the
+    first on, what the network scores in training mode (dropout active), far below what it can do
+    in evaluation mode; or lies far below it from the first epoch on, with images of the same
+    size, scale and mix of classes, though training mode costs accuracy or the first pass over the
+    training images went better.
 Why it matters: dropout and batch statistics make the score worse and random, and BatchNorm
     learns from validation images.
-When it is wrong: an overfitting run comes to the same gap, but not in its first epochs.
+When it is wrong: an overfitting run comes to the same gap, but not in its first epochs. A count
+    that stands still settles it the other way: the scores are not asked then.
 What to do: `model.eval()` and `torch.no_grad()` before validation, `model.train()` after it.
 Source: fault C6; mldoct's lint.
 """
@@ -49,9 +52,31 @@ def check(subject: RunRecord, thresholds: Thresholds) -> Finding | None:
         return _finding(cause, evidence, 0.97)
     if subject.facts.batch_norms == 0 and subject.facts.dropout == 0:
         return None
+    counted = [n for epoch in subject.epochs if (n := epoch.normed_in_validation) is not None]
+    if counted:
+        return _by_count(subject, counted)
     if same_mix(subject) is False:
         raise CannotJudge("validation has another mix of classes, so its scores cannot be compared")
     return _by_scores(subject, thresholds)
+
+
+def _by_count(subject: RunRecord, counted: list[int]) -> Finding | None:
+    """Batches that BatchNorm counted while nobody trained, in every epoch; None where it did not.
+
+    Micro-batches that were left over at the end of an epoch are counted as well.
+    """
+    least = subject.facts.accumulate or 1
+    if min(counted) < least:
+        return None
+    fewest, most = min(counted), max(counted)
+    batches = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    cause = (
+        f"BatchNorm took statistics of {batches} batches between the last step and the end of "
+        f"validation, in all {len(counted)} epochs: validation runs in training mode"
+    )
+    return _finding(
+        cause, Evidence("batches counted in validation", fewest, least, "batches"), 0.95
+    )
 
 
 def _by_scores(subject: RunRecord, thresholds: Thresholds) -> Finding | None:

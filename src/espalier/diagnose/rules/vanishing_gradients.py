@@ -1,10 +1,12 @@
 """Gradients get lost on their way down: the first layers learn next to nothing.
 
 What it looks at: the gradient norm of the first trainable part per parameter against that of the
-    last, from the start; how far the first part moves; and whether the loss falls.
+    last, at the start and over the whole run, and against that of the part below the last; how
+    far the first part moves; and whether the loss falls.
 Why it matters: layers without gradient stay as they were drawn, and the rest sees noise.
 When it is wrong: a frozen part has no gradient on purpose, a tiny rate of its own moves it
-    little, and a head that starts at zero lets nothing through in its first steps.
+    little, and a head that starts at nothing lets as little through to all parts alike, for as
+    long as the rate is too small to let it grow.
 What to do: use normalisation, residual connections and ReLU-like activations; or start from
     pretrained weights.
 Source: fault B1; Glorot and Bengio 2010.
@@ -31,6 +33,7 @@ from espalier.rules import CannotJudge, threshold
 from espalier.run_record import RunRecord, StepSigns, part_values
 
 CODE = "RUN112"
+_FIRST = 10
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Thresholds:
     """What it compares with."""
 
     ratio: float = threshold(1e-3, "first / last part", "gradient norm per root of parameters")
+    drift: float = threshold(10.0, "x that ratio", "at the start or over all, whichever is larger")
+    body: float = threshold(0.3, "first part / last below the head", "from which nothing vanishes")
     moves: float = threshold(1e-5, "change / weight", "of the first part in a median step")
     lost: float = threshold(1e-4, "first / last part", "from which movement does not matter")
     decay: float = threshold(2.0, "x weight decay", "movement below which decay is all there is")
@@ -52,12 +57,10 @@ def check(record: RunRecord, thresholds: Thresholds) -> Finding | None:
         if len(names) < 2 or len(steps) < 5 or _meant(stretch):
             continue
         judged = True
-        first, last = (_norm(stretch, steps, name) for name in (names[0], names[-1]))
-        early = _norm(stretch, steps[:10], names[0]) / (_norm(stretch, steps[:10], names[-1]) or 1)
-        ratio = first / last if last > 0 else math.nan
-        moved = movements(stretch.at_speed()).get(names[0], math.nan)
-        if not (0 < ratio < thresholds.ratio and early < 10 * thresholds.ratio):
+        ratio = _lost_on_the_way(stretch, steps, names, thresholds)
+        if ratio is None:
             continue
+        moved = movements(stretch.at_speed()).get(names[0], math.nan)
         # What weight decay moves is no learning.
         decayed = moved < thresholds.decay * decay_movement(record, stretch)
         still = moved < thresholds.moves or decayed or ratio < thresholds.lost
@@ -68,12 +71,40 @@ def check(record: RunRecord, thresholds: Thresholds) -> Finding | None:
     return None
 
 
+def _lost_on_the_way(
+    stretch: Stretch, steps: Sequence[StepSigns], names: Sequence[str], thresholds: Thresholds
+) -> float | None:
+    """The share of the last part's gradient that arrives at the first one, if it is too small.
+
+    At the end of a run that learned nothing gradients are those of noise and decay, so the start
+    or the whole may be the smaller one; but the other must not be sound.
+    """
+    ratio, other = sorted(_ratios(stretch, steps, (names[0], names[-1])))
+    if not (0 < ratio < thresholds.ratio and other < thresholds.drift * thresholds.ratio):
+        return None
+    # A head that starts at nothing weakens what arrives at all parts alike.
+    if len(names) > 2 and _ratios(stretch, steps, (names[0], names[-2]))[0] > thresholds.body:
+        return None
+    return ratio
+
+
 def _meant(stretch: Stretch) -> bool:
     """Whether the backbone rests, or crawls, by plan."""
     facts = stretch.facts
     if facts is None or facts.backbone_learning_rate is None or not facts.learning_rate:
         return False
     return facts.backbone_learning_rate < 1e-2 * facts.learning_rate
+
+
+def _ratios(
+    stretch: Stretch, steps: Sequence[StepSigns], parts: tuple[str, str]
+) -> tuple[float, float]:
+    """Gradient of one part over that of another: in the first steps, and in all of them."""
+    found = []
+    for few in (steps[:_FIRST], steps):
+        first, last = (_norm(stretch, few, name) for name in parts)
+        found.append(first / last if last > 0 else math.nan)
+    return found[0], found[1]
 
 
 def _norm(stretch: Stretch, steps: Sequence[StepSigns], name: str) -> float:

@@ -13,8 +13,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-from espalier.diagnose.facts import percent
-from espalier.findings import Edit, Evidence, Finding
+from espalier.findings import Edit, Evidence, Finding, percent
 from espalier.rules import CannotJudge, threshold
 from espalier.run_record import RunRecord
 

@@ -15,10 +15,10 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-from espalier.diagnose.facts import at_chance, finite, percent
+from espalier.diagnose.facts import at_chance, finite
 from espalier.diagnose.loss_curves import LossCurve, loss_curve
 from espalier.diagnose.signals import decay_movement, movement, relative_trend, stepped
-from espalier.findings import Edit, Evidence, Finding
+from espalier.findings import Edit, Evidence, Finding, percent
 from espalier.rules import CannotJudge, threshold
 from espalier.run_record import RunRecord
 
@@ -61,7 +61,8 @@ def check(record: RunRecord, thresholds: Thresholds) -> Finding | None:
         else f"it makes {percent(part)} of what a step changes, and {percent(shrunk)} of their "
         "norm is gone"
     )
-    sane = min(0.05, 10 ** math.floor(math.log10(0.1 / spent)))
+    usual = 5e-4 if "sgd" in (record.facts.optimizer or "").lower() else 0.05
+    sane = min(usual, 10 ** math.floor(math.log10(0.1 / spent)))
     return Finding(
         rule="",
         code="",
@@ -94,7 +95,6 @@ def check(record: RunRecord, thresholds: Thresholds) -> Finding | None:
             "under_capacity",
             "dead_units",
             "underfitting",
-            "over_regularised",
             "collapsed_to_major_classes",
             "plateau",
             "not_learning",

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from espalier.diagnose.facts import percent
-from espalier.findings import Evidence, Finding
+from espalier.findings import Evidence, Finding, percent
 from espalier.rules import threshold
 from espalier.run_record import RunRecord
 
