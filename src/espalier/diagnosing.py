@@ -28,7 +28,7 @@ from espalier.findings import Finding, Report
 from espalier.recipe.schema import Recipe
 from espalier.records import SPLITS, History
 from espalier.report.diagnosis_page import write_page
-from espalier.report.diagnosis_text import ENDED, causes_of
+from espalier.report.diagnosis_text import ENDED, causes_of, loop_text
 from espalier.run_record import RunRecord
 from espalier.runs import RunDir
 
@@ -76,13 +76,15 @@ class Diagnosis:
 
     @property
     def commands(self) -> dict[str, str]:
-        """Rule -> the command that trains anew with what its finding prescribes."""
+        """Rule -> the command that trains anew with what its finding prescribes.
+
+        Empty where no command can; without any entry where there is no recipe.
+        """
         if self.run is None:
             return {}
         with contextlib.suppress(EspalierError):
             recipe = self.run.recipe()
-            made = {f.rule: command_for(self.run, recipe, f) for f in causes_of(self.report)}
-            return {rule: command for rule, command in made.items() if command}
+            return {f.rule: command_for(self.run, recipe, f) for f in causes_of(self.report)}
         return {}
 
     def to_json(self) -> dict[str, Any]:
@@ -123,13 +125,18 @@ def diagnose(
     record, run = readers.read_record(Path(path), mapping), own_run(path)
     if not probe:
         record = record if run is None else with_earlier(record, run.diagnostics)
-        return Diagnosis(record, examine(record), run)
+        return Diagnosis(record, _examined(record), run)
     tests = tried(run, record, tell)
     known = with_results(record, tests.preflight)
-    before, report = examine(record), examine(known)
+    before, report = _examined(record), _examined(known)
     said, says = words_of(before), words_of(report)
     decided = tuple(r.name for r in known_rules() if said.get(r.name) != says.get(r.name))
     return Diagnosis(known, report, run, tests, decided)
+
+
+def _examined(record: RunRecord) -> Report:
+    report, more = examine(record), loop_text(record)
+    return dataclasses.replace(report, notes=(*report.notes, more)) if more else report
 
 
 def words_of(report: Report) -> dict[str, float | str]:

@@ -200,6 +200,7 @@ class DataFacts:
     Attributes:
         train: Pixels of training images, as training draws them.
         val: Pixels of validation images.
+        plain: Pixels of training images as validation sees them.
         overlap: Validation images that are also training images, byte for byte.
         near_overlap: Validation images that a training image nearly equals.
         val_images: Of how many.
@@ -209,6 +210,7 @@ class DataFacts:
 
     train: SplitPixels | None = None
     val: SplitPixels | None = None
+    plain: SplitPixels | None = None
     overlap: int | None = None
     near_overlap: int | None = None
     val_images: int | None = None
@@ -281,6 +283,7 @@ class Preflight:
         matched_classes: Validation label -> the class that it seems to be, where renamed.
         train_mode_accuracy: Validation accuracy with the network in training mode.
         output_sums_to_one: Whether the outputs of the model are probabilities already.
+        given_sum_to_one: Whether what a loop gave as outputs of validation are probabilities.
         head: A linear head on the network as it began, on training images without augmentation.
         drawn_head: The same on images as training draws them.
     """
@@ -298,5 +301,6 @@ class Preflight:
     matched_classes: Mapping[str, str] | None = None
     train_mode_accuracy: float | None = None
     output_sums_to_one: bool | None = None
+    given_sum_to_one: bool | None = None
     head: HeadTrial | None = None
     drawn_head: HeadTrial | None = None

@@ -28,9 +28,10 @@ from espalier.report.diagnosis_text import (
     diagnosis_verdict,
     edits_text,
     following,
+    loop_text,
     short_lines,
 )
-from espalier.run_record import EpochSigns, RunFacts, RunRecord, StepSigns
+from espalier.run_record import DataFacts, EpochSigns, RunFacts, RunRecord, StepSigns
 
 NASTY = '<script>alert(1)</script>"'
 RATE = Finding(
@@ -60,6 +61,10 @@ HEALTHY = Report(
     (Finding("healthy", "RUN000", "info", "nothing wrong was found: 9 of 12 checks could judge",
              (Evidence("checks of numbers", 2, None, "of 3"),), 0.75, ("Take larger pictures.",)),),
     ("broken_pixels",), (),
+)  # fmt: skip
+REMARK = Finding(
+    "validation_too_small", "RUN022", "info", "Validation is small.",
+    (Evidence("validation images", 60),), 0.9, ("Hold out more.",),
 )  # fmt: skip
 FAMILIES = {"numbers": ["broken_pixels"], "settings": ["wrong_loss"], "data": []}
 
@@ -149,7 +154,7 @@ def test_verdict_cause_and_treatment_come_before_all_else() -> None:
         "in the recipe: stages.a.lr x 0.01, stages.b.lr x 0.01 (it",
         "          espalier train --set stages.a.lr=1e-05",
         "because   training loss: 7.25 nats, compared with 2.48 (epoch 3)",
-        "how sure: 93 %, as the rule itself puts it",
+        "how sure: 93 %",
         "so also   Units are dead [RUN201]", "warning   Validation falls behind [RUN230]",
         "in order: numbers (1), settings (1)", "not judged: 3 checks: needs b; needs <images>",
         "rows were left out",
@@ -166,10 +171,7 @@ def test_all_names_each_check_and_one_reason_once() -> None:
 
 
 def test_a_remark_beside_what_is_wrong_is_one_line_unless_all_is_asked() -> None:
-    remark = Finding(
-        "validation_too_small", "RUN022", "info", "Validation is small.",
-        (Evidence("validation images", 60),), 0.9, ("Hold out more.",),
-    )  # fmt: skip
+    remark = replace(REMARK, rule="plateau")
     sick = replace(SICK, findings=(*SICK.findings, remark))
     text = "\n".join(lines(sick))
     assert "note      Validation is small. [RUN022]" in text
@@ -180,9 +182,50 @@ def test_a_remark_beside_what_is_wrong_is_one_line_unless_all_is_asked() -> None
     assert "Hold out more." in "\n".join(lines(replace(sick, findings=(remark,))))
 
 
-def test_a_run_without_a_recipe_is_told_whose_recipe_is_meant() -> None:
-    assert "in the recipe: stages.a.lr" in "\n".join(cause_lines(SICK, RATE, "espalier train"))
-    assert "in a recipe of Espalier's: stages.a.lr" in "\n".join(cause_lines(SICK, RATE))
+def test_how_finely_scores_can_be_told_apart_is_one_line_unless_all_is_asked() -> None:
+    healthy = replace(HEALTHY, findings=(*HEALTHY.findings, REMARK))
+    assert "Hold out more." not in "\n".join(lines(healthy))
+    assert "Hold out more." in "\n".join(lines(healthy, everything=True))
+    short = short_lines(healthy, about="runs/a", commands={})
+    assert short[-1] == "note      Validation is small. [RUN022]"
+
+
+def test_each_check_is_counted_once() -> None:
+    counted = "1 check in order, 1 with a remark"
+    healthy = replace(HEALTHY, findings=(*HEALTHY.findings, REMARK))
+    assert diagnosis_verdict(healthy) == f"nothing wrong was found: {counted}"
+    two = replace(HEALTHY, findings=(*healthy.findings, replace(REMARK, rule="plateau")))
+    assert diagnosis_verdict(two).endswith("1 check in order, 2 with remarks")
+    sick = replace(SICK, findings=(*SICK.findings, REMARK))
+    assert diagnosis_verdict(sick).endswith("2 checks in order, 1 with a remark, 3 could not judge")
+
+
+def test_a_run_without_a_recipe_hears_of_one_only_where_words_are_wanting(tmp_path: Path) -> None:
+    edits = "recipe: stages.a.lr"
+    assert f"in the {edits}" in "\n".join(cause_lines(SICK, RATE, "espalier train"))
+    # Of our own run, where a command alone cannot do it.
+    assert f"in the {edits}" in "\n".join(cause_lines(SICK, RATE, ""))
+    assert "recipe" not in "\n".join(cause_lines(SICK, RATE))
+    silent = "\n".join(cause_lines(SICK, replace(RATE, advice=())))
+    assert "in a recipe of Espalier's: stages.a.lr" in silent
+    path = write_page(record(), SICK, tmp_path / "page.html", families=FAMILIES, commands={})
+    assert "stages.a.lr" not in path.read_text(encoding="utf-8")
+
+
+def test_a_loop_of_ones_own_is_told_what_more_to_give() -> None:
+    bare = [replace(epoch, clean_accuracy=math.nan) for epoch in record().epochs]
+    own = replace(record(), tool="own loop", epochs=tuple(bare))
+    assert loop_text(own) == (
+        "for more checks, give Vitals train_loader=, val_loader=, probe=, "
+        'facts={"pretrained": True or False}'
+    )
+    # A loader whose pixels could not be read was given all the same.
+    data = DataFacts(train_images=60, val_images=20)
+    told = replace(own, data=data, facts=RunFacts(pretrained=False))
+    assert loop_text(told) == "for more checks, give Vitals probe="
+    probed = tuple(replace(epoch, clean_accuracy=0.5) for epoch in bare)
+    assert loop_text(replace(told, epochs=probed)) == ""
+    assert loop_text(replace(own, tool="keras")) == ""
 
 
 def test_the_short_text_has_no_evidence() -> None:

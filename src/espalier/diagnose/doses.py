@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from espalier.diagnose.facts import rate_edits, total_steps
+from espalier.diagnose.facts import finite, rate_edits, total_steps
 from espalier.diagnose.signals import Stretch, stepped, usual_rates
 from espalier.findings import Edit
 from espalier.run_record import RunRecord, StageFacts
@@ -96,6 +96,17 @@ def highest(stage: StageFacts) -> float:
     return max((rate for _, rate in _rates(stage)), default=0.0)
 
 
+def reached(record: RunRecord) -> float:
+    """The highest rate that was planned or used; 0 where none is known.
+
+    Of a loop whose schedule nobody told, the plan is the rate that it began with.
+    """
+    planned = [highest(stage) for stage in record.facts.stages if not stage.solved]
+    used = [rate for stretch in stepped(record) for rate in finite(stretch.rates)]
+    steps = finite(step.learning_rate for stretch in stepped(record) for step in stretch.steps)
+    return max([*planned, *used, *steps], default=0.0)
+
+
 def _rates(stage: StageFacts) -> list[tuple[str, float]]:
     found = (("lr", stage.learning_rate), ("backbone_lr", stage.backbone_learning_rate))
     return [(name, rate) for name, rate in found if rate and 0 < rate < math.inf]
@@ -117,7 +128,7 @@ def batch_edits(record: RunRecord, because: str) -> tuple[Edit, ...]:
 def _rates_for(record: RunRecord, batch: int) -> tuple[Edit, ...]:
     """A rate that is too high for the usual batch comes down to it; a low one grows with it."""
     aim = aimed_rate(record, USUAL_BATCH)
-    now = max((highest(stage) for stage in record.facts.stages if not stage.solved), default=0.0)
+    now = reached(record)
     if aim is None or not now or aim.rate / _ALIKE <= now <= aim.rate * _ALIKE:
         return ()
     grown = now * max(1.0, USUAL_BATCH / batch)

@@ -318,7 +318,9 @@ def low_rate_share(stretch: Stretch, share: float) -> float | None:
     Each sampled step stands for those until the next one. Without steps, epochs are counted.
     """
     known = [step for step in stretch.steps if math.isfinite(step.learning_rate)]
-    if len(known) >= 5 and known[-1].step > known[0].step:
+    # Steps have the rate of the head, which is zero where no optimizer holds it.
+    moves = any(step.learning_rate > 0 for step in known)
+    if moves and len(known) >= 5 and known[-1].step > known[0].step:
         spans = [
             (after.step - before.step, before.learning_rate) for before, after in pairwise(known)
         ]

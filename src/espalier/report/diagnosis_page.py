@@ -18,9 +18,9 @@ from espalier.report.diagnosis_text import (
     RECORD_MORE,
     causes_of,
     counted_text,
-    edits_text,
     following,
     recipe_words,
+    shown_edits,
     sure_text,
 )
 from espalier.report.findings_text import rule_text, skipped_by_reason
@@ -65,7 +65,8 @@ def write_page(
         report: What the doctor found in it: causes first.
         path: The file to write, whole.
         families: What rules look at -> names of those that are in order.
-        commands: Rule -> the command that does what its finding prescribes.
+        commands: Rule -> the command that does what its finding prescribes; empty where none does,
+            and no entry for a run that has no recipe.
         judged: Scores of validation and test, where they are on record.
 
     Raises:
@@ -137,7 +138,7 @@ def _found_section(
         text = element("p", "Nothing that you need to see to, and too little to call it healthy.")
         return element("section", title, text, element("p", RECORD_MORE), id="found")
     articles = [
-        _cause(record, report, finding, panels, places, commands.get(finding.rule, ""))
+        _cause(record, report, finding, panels, places, commands.get(finding.rule))
         for finding in causes
     ]
     return element("section", title, *articles, id="found")
@@ -149,7 +150,7 @@ def _cause(
     finding: Finding,
     panels: Sequence[Panel],
     places: Mapping[str, Place],
-    command: str,
+    command: str | None,
 ) -> Markup:
     """One cause: what to do first, then what it rests on, where it is seen, what follows."""
     number = report.findings.index(finding) + 1
@@ -180,10 +181,10 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _treatment(finding: Finding, command: str, healthy: bool) -> Markup:
+def _treatment(finding: Finding, command: str | None, healthy: bool) -> Markup:
     items = [escaped(text) for text in finding.advice]
     where = f"{_sentence(recipe_words(command))}: "
-    items += [joined(where, element("code", text)) for text in edits_text(finding)]
+    items += [joined(where, element("code", text)) for text in shown_edits(finding, command)]
     if command:
         items.append(joined("A new run with that: ", element("code", command)))
     if not items:

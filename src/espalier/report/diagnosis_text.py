@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from espalier.findings import Evidence, Finding, Report
+from espalier.findings import Evidence, Finding, Report, listed
 from espalier.report.audit_findings import number_text
 from espalier.report.findings_text import (
     MARKS,
@@ -17,6 +17,7 @@ from espalier.report.findings_text import (
 from espalier.report.names import one_line
 from espalier.report.paragraphs import wrapped
 from espalier.report.tables import WIDTH
+from espalier.run_record import RunRecord, measured
 
 REASONS = 4
 """Most reasons for not judging that the short text names."""
@@ -29,6 +30,9 @@ ENDED: Mapping[str, str] = {
     "unknown": "as far as it is on record",
 }
 _HEALTHY = "healthy"
+# How finely scores can be told apart, which is no ill of the run: a line, wherever it stands.
+_ASIDES = ("validation_too_small",)
+OWN_LOOP = "own loop"
 RECORD_MORE = (
     "Record more of the next run: `from espalier import Vitals` and three lines in a loop of your "
     "own write what the checks need."
@@ -60,15 +64,24 @@ def diagnosis_verdict(report: Report) -> str:
 
 
 def counted_text(report: Report) -> str:
-    """``1 cause, 3 findings follow from it; 41 checks in order, 12 could not judge``."""
+    """``1 cause, 3 findings follow from it; 41 checks in order, 12 could not judge``.
+
+    Each check is counted once: causes, what follows, those in order, those ``with remarks``,
+    and those that could not judge are all that were asked.
+    """
     alarms = [finding for finding in causes_of(report) if finding.severity != "info"]
-    behind = len({f.rule for cause in alarms for f in following(report, cause)})
+    followers = {f.rule for cause in alarms for f in following(report, cause)}
+    behind = len(followers)
+    counted = {_HEALTHY, *followers, *(finding.rule for finding in alarms)}
+    remarks = sum(finding.rule not in counted for finding in report.findings)
     text = f"{_count(len(alarms), 'cause')}; " if alarms else ""
     if behind:
         verb = "follows" if behind == 1 else "follow"
         from_what = "it" if len(alarms) == 1 else "them"
         text = f"{text[:-2]}, {_count(behind, 'finding')} {verb} from {from_what}; "
     text += f"{_count(len(report.clear), 'check')} in order"
+    if remarks:
+        text += f", {remarks:,} with {'a remark' if remarks == 1 else 'remarks'}"
     return text + (f", {len(report.skipped):,} could not judge" if report.skipped else "")
 
 
@@ -86,19 +99,21 @@ def diagnosis_lines(
         report: As the doctor gives it: causes first.
         about: What was looked at, in a line.
         families: What rules look at -> names of those that are in order.
-        commands: Rule -> the command that does what its finding prescribes.
+        commands: Rule -> the command that does what its finding prescribes; empty where none does,
+            and no entry for a run that has no recipe.
         everything: Name every check, also those in order, and what remarks rest on.
     """
     lines = [*wrapped(about), *wrapped(diagnosis_verdict(report))]
     if report.verdict == "clear":
         lines += _column("do this", [RECORD_MORE])
-    brief = report.verdict in ("error", "warning") and not everything
+    ill = report.verdict in ("error", "warning")
     for finding in causes_of(report):
-        if brief and finding.severity == "info":
-            # Beside what is wrong, a remark is a line: what to do must be seen at once.
+        # Beside what is wrong, a remark is a line: what to do must be seen at once.
+        aside = finding.severity == "info" and (ill or finding.rule in _ASIDES)
+        if aside and not everything:
             lines += ["", *_column(MARKS["info"], [cause_text(finding)])]
         else:
-            lines += ["", *cause_lines(report, finding, commands.get(finding.rule, ""))]
+            lines += ["", *cause_lines(report, finding, commands.get(finding.rule))]
     closing = _in_order(report, families, everything) + _not_judged(report, everything)
     for note in report.notes:
         closing += wrapped(one_line(note))
@@ -112,11 +127,14 @@ def short_lines(report: Report, *, about: str, commands: Mapping[str, str]) -> l
     for finding in causes_of(report):
         if finding.severity == least:
             continue
-        lines += _head_lines(finding, commands.get(finding.rule, ""))
+        if finding.rule in _ASIDES and finding.severity == "info":
+            lines += _column(MARKS["info"], [cause_text(finding)])
+        else:
+            lines += _head_lines(finding, commands.get(finding.rule))
     return lines
 
 
-def cause_lines(report: Report, finding: Finding, command: str = "") -> list[str]:
+def cause_lines(report: Report, finding: Finding, command: str | None = None) -> list[str]:
     """One cause: what is wrong, what to do, what it rests on, what follows from it."""
     lines = _head_lines(finding, command)
     rests = [evidence_text(entry) for entry in finding.evidence]
@@ -129,13 +147,34 @@ def cause_lines(report: Report, finding: Finding, command: str = "") -> list[str
 
 
 def sure_text(finding: Finding) -> str:
-    """``how sure: 93 %, as the rule itself puts it``."""
-    return f"how sure: {100 * finding.confidence:.0f} %, as the rule itself puts it"
+    """``how sure: 93 %``."""
+    return f"how sure: {100 * finding.confidence:.0f} %"
 
 
-def recipe_words(command: str) -> str:
-    """What leads in changes of a recipe; a run without a command has none of its own."""
-    return "in the recipe" if command else "in a recipe of Espalier's"
+def recipe_words(command: str | None) -> str:
+    """What leads in changes of a recipe; without an entry in commands the run has none."""
+    return "in a recipe of Espalier's" if command is None else "in the recipe"
+
+
+def shown_edits(finding: Finding, command: str | None) -> list[str]:
+    """Changes of the recipe; of a run without one only where advice in words is wanting."""
+    return [] if command is None and finding.advice else edits_text(finding)
+
+
+def loop_text(record: RunRecord) -> str:
+    """What a loop of one's own may tell ``Vitals`` so that more checks judge; empty for nothing."""
+    if record.tool != OWN_LOOP:
+        return ""
+    data = record.data
+    # A loader whose pixels cannot be read is counted all the same, and need not be given again.
+    wanted = {
+        "train_loader=": data.train is None and data.train_images is None,
+        "val_loader=": data.val is None and data.val_images is None,
+        "probe=": not measured(record.column("clean_accuracy")),
+        'facts={"pretrained": True or False}': record.facts.pretrained is None,
+    }
+    named = [name for name, missing in wanted.items() if missing]
+    return f"for more checks, give Vitals {listed(named)}" if named else ""
 
 
 def evidence_text(entry: Evidence) -> str:
@@ -160,10 +199,10 @@ def edits_text(finding: Finding) -> list[str]:
     ]
 
 
-def _head_lines(finding: Finding, command: str) -> list[str]:
+def _head_lines(finding: Finding, command: str | None) -> list[str]:
     mark = _HEALTHY if finding.rule == _HEALTHY else MARKS[finding.severity]
     todo = [one_line(text) for text in finding.advice]
-    todo += [f"{recipe_words(command)}: {text}" for text in edits_text(finding)]
+    todo += [f"{recipe_words(command)}: {text}" for text in shown_edits(finding, command)]
     lines = _column(mark, [cause_text(finding)])
     lines += _column("do this" if finding.rule != _HEALTHY else "next", todo)
     return lines + ([f"{'':<{_COLUMN}} {one_line(command)}"] if command else [])

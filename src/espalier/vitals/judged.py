@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from espalier import metrics
 from espalier.errors import RunError
 from espalier.vitals.folder import MOST_CLASSES
+from espalier.vitals.network import sums_to_one
 
 Counts = npt.NDArray[np.int64]
 GIVEN = ("loss", "accuracy", "macro_f1")
@@ -26,6 +28,7 @@ class Judged:
         confusion: Rows are true classes [K, K].
         recall: Per class; NaN for a class without images.
         predicted: Per class, the share of all images that are called so.
+        sums_to_one: Whether the outputs are probabilities; None where they were not given.
     """
 
     loss: float = math.nan
@@ -34,6 +37,7 @@ class Judged:
     confusion: Counts | None = None
     recall: tuple[float, ...] | None = None
     predicted: tuple[float, ...] | None = None
+    sums_to_one: bool | None = None
 
 
 def confusion_counts(labels: npt.ArrayLike, predicted: npt.ArrayLike, classes: int) -> Counts:
@@ -91,6 +95,7 @@ def _from_outputs(labels: Counts, outputs: npt.NDArray[Any], classes: int | None
         confusion=confusion,
         recall=recall,
         predicted=shares,
+        sums_to_one=None if plain else sums_to_one(torch.from_numpy(outputs)),
     )
 
 

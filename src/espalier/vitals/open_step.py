@@ -34,6 +34,7 @@ class OpenStep:
         divisor: What gradients must be divided by to be true when the step was opened.
         empty: Whether no gradient was there at all.
         rate: Of the head.
+        norm: Of the gradients that the optimizer would get, unscaled; NaN where there are none yet.
         stepped_norm: Of the gradients that the optimizer got.
     """
 
@@ -43,6 +44,7 @@ class OpenStep:
     divisor: float
     empty: bool
     rate: float
+    norm: float = math.nan
     stepped_norm: float = math.nan
 
     @classmethod
@@ -52,13 +54,16 @@ class OpenStep:
         """Open a step whose gradients are fresh."""
         scale = float(scaler.get_scale()) if scaler is not None else math.nan
         scaled = scaler is not None and not is_unscaled(scaler, optimizer)
+        divisor = scale if scaled else 1.0
+        grads = [p.grad for p in parameters_of(optimizer) if p.grad is not None]
         return cls(
             loss=loss,
             entropy=math.nan if labels is None else label_entropy(labels),
             scale=scale,
-            divisor=scale if scaled else 1.0,
+            divisor=divisor,
             rate=rate,
-            empty=not any(p.grad is not None for p in parameters_of(optimizer)),
+            empty=not grads,
+            norm=float(total_norm(grads)) / divisor if grads else math.nan,
         )
 
     def stepping(self, optimizer: Any) -> None:
@@ -86,13 +91,15 @@ class OpenStep:
         for figures in parts.values():
             figures["grad_norm"] /= self.divisor
         norm = math.hypot(*(figures["grad_norm"] for figures in parts.values()))
-        known = stepped and math.isfinite(self.stepped_norm) and math.isfinite(norm)
+        # What no optimizer holds has gradients as well, and is clipped by nobody.
+        whole = norm if math.isnan(self.norm) else self.norm
+        known = stepped and math.isfinite(self.stepped_norm) and math.isfinite(whole)
         has_scaler = not math.isnan(self.scale)
         return {
             "loss": float(self.loss),
             "learning_rate": self.rate,
             "grad_norm": norm,
-            "clipped": self.stepped_norm < norm * (1 - CLIPPED) if known else None,
+            "clipped": self.stepped_norm < whole * (1 - CLIPPED) if known else None,
             "stepped_norm": self.stepped_norm,
             "scale": self.scale,
             "skipped": (not stepped) if has_scaler else None,

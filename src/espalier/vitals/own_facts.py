@@ -167,3 +167,12 @@ def inner_optimizer(optimizer: Any) -> Any:
             )
         optimizer = inner
     return optimizer
+
+
+def with_plan(facts: RunFacts, plan: Plan, every: int) -> RunFacts:
+    """The facts with planned rates at the steps that are measured, where nobody gave any."""
+    if facts.planned_rates is not None:
+        return facts
+    per_epoch = facts.steps_per_epoch
+    steps = per_epoch * facts.epochs if per_epoch and facts.epochs else None
+    return replace(facts, planned_rates=plan.sampled(steps, per_epoch, every))

@@ -18,7 +18,7 @@ from espalier.run_record import Ended, RunFacts
 from espalier.vitals.datasets import Split, data_facts, fixed_batch, split_of
 from espalier.vitals.epochs import EpochSums, train_line, val_line
 from espalier.vitals.folder import About
-from espalier.vitals.judged import judged_from
+from espalier.vitals.judged import Judged, judged_from
 from espalier.vitals.network import rates, stage_facts
 from espalier.vitals.norm_count import NormCount
 from espalier.vitals.open_step import OpenStep, misplaced
@@ -32,6 +32,7 @@ from espalier.vitals.own_facts import (
     meant_parts,
     planned_stage,
     with_peak,
+    with_plan,
 )
 from espalier.vitals.own_record import OwnRecord
 from espalier.vitals.parts import network_parts, norm_statistics, unwrapped
@@ -131,6 +132,7 @@ class Vitals:
             chosen = split_of(probe)
             batch = fixed_batch(chosen, PROBE_IMAGES) if chosen is not None else None
         self._probe = None if batch is None else FixedProbe(*batch, self._forward)
+        data = data if self._probe is None else replace(data, plain=self._probe.pixels())
         known = known_facts(
             self._model,
             self._optimizer,
@@ -232,7 +234,7 @@ class Vitals:
         self._record.epoch({**place, **both, **row}, {**place, "learning_rate": head, **line})
         if judged.confusion is not None:
             self._record.confusion(self._epoch, judged.confusion.tolist())
-        self._learn(judged.confusion)
+        self._learn(judged)
         self._sums = EpochSums()
         if self._epoch == self._record.about.facts.epochs:
             self._end("finished")
@@ -346,21 +348,13 @@ class Vitals:
         self._norms = norm_statistics(self._model, self._parts)
         facts = self._record.about.facts
         if not facts.stages:
-            facts = self._with_plan(facts)
+            facts = with_plan(facts, self._plan, self._gauge.every)
         planned = planned_stage(name, epochs, self._fastest, meant)
         if self._plan.name is not None and not facts.stages:
             planned = with_peak(replace(planned, schedule=self._plan.name), facts.planned_rates)
         self._stage = stage_facts(planned, self._model, self._parts, self._optimizer)
         stages = (*facts.stages, self._stage)
         self._record.change(facts=replace(facts, stages=stages))
-
-    def _with_plan(self, facts: RunFacts) -> RunFacts:
-        if facts.planned_rates is not None:
-            return facts
-        per_epoch = facts.steps_per_epoch
-        steps = per_epoch * facts.epochs if per_epoch and facts.epochs else None
-        points = self._plan.sampled(steps, per_epoch, self._gauge.every)
-        return replace(facts, planned_rates=points)
 
     def _preflight(self, drawn: Split | None) -> None:
         """What the untrained network makes of the probe, and what a linear head would."""
@@ -381,10 +375,11 @@ class Vitals:
             self._probe = None
             return None
 
-    def _learn(self, confusion: Any) -> None:
-        """What the first epoch tells: images per class, and the modes of training."""
+    def _learn(self, judged: Judged) -> None:
+        """What the first epoch tells: images per class, kind of outputs, modes of training."""
         if self._epoch > 1:
             return
+        confusion = judged.confusion
         facts = self._record.about.facts
         if facts.train_counts is None and (facts.sampler or "none") == "none":
             facts = replace(facts, train_counts=self._sums.label_counts(len(facts.classes or ())))
@@ -396,4 +391,5 @@ class Vitals:
         if self._modes and stages:
             last = stage_facts(stages[-1], self._model, self._parts, self._optimizer, self._modes)
             stages = (*stages[:-1], last)
-        self._record.change(facts=replace(facts, stages=stages))
+        tried = replace(self._record.about.preflight, given_sum_to_one=judged.sums_to_one)
+        self._record.change(facts=replace(facts, stages=stages), preflight=tried)

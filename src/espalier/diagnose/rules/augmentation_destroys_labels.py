@@ -1,7 +1,7 @@
 """Augmentation changes pictures so much that their labels no longer hold.
 
-What it looks at: what a linear head on pretrained features makes of training images with and
-    without augmentation, where the run ends far below that; how much worse augmented training
+What it looks at: what a linear head before any training makes of training images with and
+    without augmentation, where the run ends no better than that; how much worse augmented training
     images are told apart than the same images without augmentation, in the same mode of the
     network, while validation is as good as the latter; and in a run that learned nothing, whether
     two views of one image still resemble each other more than two images do.
@@ -47,6 +47,7 @@ class Thresholds:
     dropout: float = threshold(0.3, "probability", "above which training mode must be measured")
     known: float = threshold(0.1, "recall above guessing", "of a linear head, without augmentation")
     kept: float = threshold(0.4, "of that recall", "that augmentation leaves, at most")
+    faint: float = threshold(0.2, "of that recall", "the same, without trained weights")
     held: float = threshold(0.5, "of that recall", "that the run still holds, at most")
     errors: float = threshold(4, "standard errors", "that both must differ by")
 
@@ -92,16 +93,15 @@ def _by_heads(subject: RunRecord, thresholds: Thresholds) -> Finding | None:
     plain, drawn = subject.preflight.head, subject.preflight.drawn_head
     if plain is None or drawn is None or subject.ended == "running":
         return None
-    # Pixels and untrained features hang on places: a mere shift takes as much from them.
-    if not subject.facts.pretrained:
-        return None
     known, left = plain.recall - plain.chance, drawn.recall - drawn.chance
     differ = known - left >= thresholds.errors * math.hypot(plain.noise, drawn.noise)
-    if known < thresholds.known or left > thresholds.kept * known or not differ:
+    # Pixels and untrained features hang on places: a mere shift takes two thirds from them.
+    kept = thresholds.kept if subject.facts.pretrained else thresholds.faint
+    if known < thresholds.known or left > kept * known or not differ:
         return None
     reached = settled(subject, "clean_accuracy")
     # A run that holds half of what its features knew before any step is only held back.
-    most = plain.chance + thresholds.held * known
+    most = plain.chance + (thresholds.held if subject.facts.pretrained else 1.0) * known
     if reached is None or reached > most + 2 * plain.noise:
         return None
     return _finding(
@@ -113,7 +113,7 @@ def _by_heads(subject: RunRecord, thresholds: Thresholds) -> Finding | None:
         (
             Evidence("mean recall of a linear head, augmented", drawn.recall, None, "share"),
             Evidence("mean recall of a linear head, as they are", plain.recall, None, "share"),
-            Evidence("left by augmentation", left / known, thresholds.kept, "share"),
+            Evidence("left by augmentation", left / known, kept, "share"),
             Evidence("accuracy on training images as they are", reached, plain.recall, "share"),
         ),
         0.8,

@@ -46,6 +46,8 @@ class Thresholds:
     images: float = threshold(64, "images per step", "at which those are usual")
     usual: float = threshold(4.0, "times the usual rate", "or a fourth of it, is usual still")
     off: float = threshold(3.5, "times the scaled rate", "or its inverse, is off")
+    far: float = threshold(10.0, "times the scaled rate", "from which small steps do not clear it")
+    brisk: float = threshold(1e-2, "update / weight", "above which steps keep a run at chance")
     update: float = threshold(3e-2, "update / weight", "above which steps are too large")
     falling: float = threshold(0.03, "share per epoch", "by which a loss falls that is too slow")
     sums: float = threshold(0.1, "share", "by which a summed first loss may differ")
@@ -64,7 +66,9 @@ def check(subject: RunRecord, thresholds: Thresholds) -> Finding | None:
     usual = factor * scaled
     if max(usual, 1 / usual) > thresholds.usual or max(factor, 1 / factor) < thresholds.off:
         return None
-    symptom = _too_much(subject, thresholds) if factor > 1 else _too_little(subject, thresholds)
+    symptom = (
+        _too_much(subject, factor, thresholds) if factor > 1 else _too_little(subject, thresholds)
+    )
     if not symptom:
         return None
     rate = peak_rate(subject)
@@ -125,7 +129,7 @@ def _factor(subject: RunRecord, thresholds: Thresholds) -> tuple[int, float, flo
     raise CannotJudge(f"knows how SGD and Adam scale with the batch, not {name}")
 
 
-def _too_much(subject: RunRecord, thresholds: Thresholds) -> str:
+def _too_much(subject: RunRecord, factor: float, thresholds: Thresholds) -> str:
     """What shows that steps are too large; empty where nothing does.
 
     A run that learns well shows that its rate is right, and one that goes on may do so yet.
@@ -135,6 +139,9 @@ def _too_much(subject: RunRecord, thresholds: Thresholds) -> str:
     ratio = max(finite(movement(s.at_speed()) for s in stepped(subject)), default=math.nan)
     if ratio > thresholds.update and _left(subject) >= thresholds.left:
         return f"a step changes the weights by {100 * ratio:.1f} %"
+    # Many a fault keeps a run at chance; large steps tell this one, or a rate that is far off.
+    if ratio <= thresholds.brisk and factor < thresholds.far:
+        return ""
     losses, chance = finite(subject.column("train_loss")), uniform_loss(subject)
     if len(losses) > 1 and chance is not None and losses[-1] > 0.95 * chance:
         return f"the training loss ends at {losses[-1]:.2f}, no better than chance"

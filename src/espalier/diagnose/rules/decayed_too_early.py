@@ -43,6 +43,9 @@ def check(record: RunRecord, thresholds: Thresholds) -> Finding | None:
     """A finding for the first stage of which it is true."""
     judged = False
     for stretch in stepped(record):
+        # A head that no optimizer holds has a rate of zero from the first epoch on: none was cut.
+        if max(finite(stretch.rates), default=math.nan) == 0:
+            continue
         low = low_rate_share(stretch, thresholds.nothing)
         small = low_rate_share(stretch, thresholds.tenth)
         curve = loss_curve(record, stretch.epochs, least=3)

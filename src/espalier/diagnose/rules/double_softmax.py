@@ -57,6 +57,8 @@ def check(subject: RunRecord, thresholds: Thresholds) -> Finding | None:
     bound = math.log(1 + (classes - 1) / math.e)
     if min(losses) < bound - thresholds.below:
         return None
+    if subject.preflight.given_sum_to_one:
+        return _of_given(bound)
     odd = [pair for pair in pairs if pair.is_odd(classes, thresholds)]
     if len(odd) < thresholds.epochs:
         return None
@@ -131,6 +133,19 @@ def _of_outputs(*, sure: bool) -> Finding:
         "the model's outputs sum to one, and the loss applies another softmax to them",
         (Evidence("outputs", "probabilities", None, "", "the model"),),
         0.97 if sure else 0.8,
+    )
+
+
+def _of_given(bound: float) -> Finding:
+    """A loop may turn logits into probabilities for its scores alone: then losses fall lower."""
+    return _finding(
+        "the outputs that validation gives are probabilities, and no loss ever falls below "
+        f"{bound:.2f}, the least that two softmaxes allow",
+        (
+            Evidence("outputs", "probabilities", None, "", "validation"),
+            Evidence("least loss through two softmaxes", bound, None, "nats"),
+        ),
+        0.8,
     )
 
 

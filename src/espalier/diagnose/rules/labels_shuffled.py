@@ -148,8 +148,8 @@ def _by_head(subject: RunRecord, thresholds: Thresholds) -> Finding | None:
         return None
     what = "pretrained features" if subject.facts.pretrained else "untrained features and pixels"
     cause = (
-        f"the network guesses, and so does a linear head on {what} ({percent(head.recall)} against "
-        f"{percent(head.chance)}): the labels do not belong to the images"
+        f"validation is at guessing, and so is a linear head on {what} ({percent(head.recall)} "
+        f"against {percent(head.chance)}): the labels do not belong to the images"
     )
     evidence = Evidence("mean recall of a linear head", head.recall, head.chance, "share")
     return _finding(cause, (evidence,), 0.9 if subject.facts.pretrained else 0.6)

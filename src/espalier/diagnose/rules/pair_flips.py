@@ -95,6 +95,10 @@ def _is_larger(subject: RunRecord, pair: Confused, thresholds: Thresholds) -> bo
     return counts[pair.predicted] >= thresholds.larger * max(1, counts[pair.true])
 
 
+def _guess(severity: Severity) -> str:
+    return "some" if severity == "warning" else "perhaps some"
+
+
 def _finding(
     subject: RunRecord, pair: Confused, thresholds: Thresholds, what: str, severity: Severity
 ) -> Finding:
@@ -106,7 +110,7 @@ def _finding(
         code="",
         severity=severity,
         cause=f"{percent(pair.share)} of the {what} labelled {true} are taken for {called}{by}, "
-        f"and {percent(pair.back)} the other way: some labels of the pair are wrong",
+        f"and {percent(pair.back)} the other way: {_guess(severity)} labels of the pair are wrong",
         evidence=(
             Evidence(f"taken for {called}", pair.share, thresholds.share, "share", place),
             Evidence("the other way", pair.back, thresholds.back * pair.share, "share"),

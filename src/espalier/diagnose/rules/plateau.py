@@ -83,7 +83,8 @@ def check(record: RunRecord, thresholds: Thresholds) -> Finding | None:
         ),
         confidence=0.6,
         advice=(
-            f"Stop here, or let the rate fall: {percent(abs(line.slope))} per epoch is no gain.",
+            f"Stop here, or let the rate fall: the loss moves by only {percent(abs(line.slope))} "
+            "per epoch.",
             "Then let more of the network learn, or give it more pixels.",
         ),
     )

@@ -4,7 +4,9 @@ What it looks at: mean and standard deviation per channel of what the network is
     splits; where pixels before normalisation are known, they are taken into account.
 Why it matters: the network is judged on numbers that it never saw, and its score says nothing.
 When it is wrong: the photographs of validation really are darker or flatter; then the pixels
-    before normalisation differ as well, and the rule stays silent.
+    before normalisation differ as well, and the rule stays silent. Strong changes of colour in
+    training look like another normalisation, unless training images are on record as validation
+    sees them, too (the probe of a loop of your own).
 What to do: use one normalisation for both.
 Source: fault D9.
 """
@@ -34,7 +36,8 @@ class Thresholds:
 
 def check(subject: RunRecord, thresholds: Thresholds) -> Finding | None:
     """An error where the splits differ after normalisation more than before it."""
-    train, val = subject.data.train, subject.data.val
+    # Without what chance does to training images, where somebody showed them so.
+    train, val = subject.data.plain or subject.data.train, subject.data.val
     if train is None or val is None:
         raise CannotJudge("needs pixels of training and of validation")
     if len(train.mean) != len(val.mean) or min(train.images, val.images) < 1:

@@ -21,8 +21,8 @@ from espalier.diagnose.doses import (
     aimed_rate,
     enough_epochs,
     falling_schedule,
-    highest,
     rates_to,
+    reached,
     two_digits,
 )
 from espalier.diagnose.facts import finite, score_name
@@ -181,8 +181,7 @@ def _settling(record: RunRecord) -> tuple[Edit, ...]:
 
     A fall spends half of what a constant rate would have: one far below the usual goes up to it.
     """
-    falling, aim = falling_schedule(record), aimed_rate(record)
-    peak = max((highest(s) for s in record.facts.stages if not s.solved), default=0.0)
+    falling, aim, peak = falling_schedule(record), aimed_rate(record), reached(record)
     if not falling or aim is None or not 0 < _TWICE * peak < aim.rate:
         return falling
     return (*falling, *rates_to(record, min(aim.rate, two_digits(_THRICE * peak)), aim.why))

@@ -27,6 +27,7 @@ class Thresholds:
 
     exact: float = threshold(0.005, "share of validation", "above which copies are a warning")
     error: float = threshold(0.05, "share of validation", "above which the score is wrong")
+    all: float = threshold(0.95, "share of validation", "in training, that is one set read twice")
     near: float = threshold(0.01, "share of validation", "above which likenesses are mentioned")
     many: float = threshold(0.05, "share of validation", "above which they are a warning")
 
@@ -57,11 +58,19 @@ def check(subject: RunRecord, thresholds: Thresholds) -> Finding | None:
         ),
         confidence=0.95 if copies else 0.6,
         advice=(
-            "Leave out the copies in training, so that the images that judge stay as they are: "
-            "`espalier audit` lists them as corrections.",
+            _ALL_OF_THEM
+            if exact >= thresholds.all
+            else "Leave out the copies in training, so that the images that judge stay as they "
+            "are: `espalier audit` lists them as corrections.",
             "Where images come in series, keep each series in one split (data.group_by).",
         ),
     )
+
+
+_ALL_OF_THEM = (
+    "Both splits seem to be read from the same place: give validation images of its own, which "
+    "training never sees."
+)
 
 
 def _severity(exact: float, near: float, thresholds: Thresholds) -> Severity | None:

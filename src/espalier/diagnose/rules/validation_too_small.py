@@ -1,6 +1,9 @@
 """Validation has too few images to tell epochs apart.
 
-What it looks at: the standard error of validation accuracy, from the number of images.
+What it looks at: the standard error of the best validation accuracy, from the number of images:
+    sqrt(a (1 - a) / n). The 95 % interval is 1.96 of it to each side. Two runs, or two epochs,
+    differ by chance up to 1.96 sqrt(2) of it, as if they erred independently; on the same images
+    they mostly err on the same ones, and a comparison image by image tells less apart.
 Why it matters: which epoch is best, when to stop and which run won are then decided by chance.
 When it is wrong: a small set can be all there is. It is never more than a note.
 What to do: hold out more, or judge by cross-validation; believe only what exceeds the noise.
@@ -18,6 +21,7 @@ from espalier.rules import CannotJudge, threshold
 from espalier.run_record import RunRecord
 
 CODE = "RUN022"
+_SURE = 1.96
 
 
 @dataclass(frozen=True)
@@ -36,23 +40,26 @@ def check(subject: RunRecord, thresholds: Thresholds) -> Finding | None:
     accuracies = finite(subject.require_column("val_accuracy"))
     if not accuracies:
         raise CannotJudge("needs a validation accuracy that is a number")
-    error = subject.accuracy_noise(accuracies[-1])
+    best = max(accuracies)
+    error = subject.accuracy_noise(best)
     if error <= thresholds.error:
         return None
     return Finding(
         rule="",
         code="",
         severity="info",
-        cause=f"validation has {images:,} images: its accuracy of {accuracies[-1]:.2f} is known to "
-        f"+-{100 * error:.1f} points only",
+        cause=f"{images:,} validation images: best accuracy {best:.2f} "
+        f"+-{100 * _SURE * error:.0f} points (95 %)",
         evidence=(
             Evidence("standard error of accuracy", error, thresholds.error),
-            Evidence("validation images", images, _needed(accuracies[-1], thresholds), "images"),
+            Evidence("validation images", images, _needed(best, thresholds), "images"),
         ),
         confidence=0.95,
         advice=(
-            f"Take no difference below {100 * 3 * error:.0f} points for a gain; hold out more "
-            "images, or compare by cross-validation.",
+            f"Between two runs, or two epochs, a difference below "
+            f"{100 * _SURE * math.sqrt(2) * error:.0f} points can be chance.",
+            "Compare them image by image, which tells smaller differences apart; or hold out more "
+            "images, or use cross-validation.",
         ),
         prescription=_prescription(subject, images, thresholds),
     )
