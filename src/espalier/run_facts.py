@@ -200,7 +200,6 @@ class DataFacts:
     Attributes:
         train: Pixels of training images, as training draws them.
         val: Pixels of validation images.
-        plain: Pixels of training images as validation sees them.
         overlap: Validation images that are also training images, byte for byte.
         near_overlap: Validation images that a training image nearly equals.
         val_images: Of how many.
@@ -210,7 +209,6 @@ class DataFacts:
 
     train: SplitPixels | None = None
     val: SplitPixels | None = None
-    plain: SplitPixels | None = None
     overlap: int | None = None
     near_overlap: int | None = None
     val_images: int | None = None

@@ -74,7 +74,7 @@ def _facts(words: Mapping[str, Any]) -> RunFacts:
 
 
 def _data(words: Mapping[str, Any]) -> DataFacts:
-    for split in ("train", "val", "plain"):
+    for split in ("train", "val"):
         _known(words.get(split) or {}, _names(SplitPixels), f"data.{split}")
     return _made(DataFacts, words)
 

@@ -143,7 +143,7 @@ def make(order: Order, progress: Progress | None = None) -> Made:
     if len(done.not_found) == len(originals):
         raise DataError(
             f"on none of the {len(originals):,} photographs of {order.source} was an object found",
-            hint="one whole dish on a plain ground, or leaves that are green: see painter.find",
+            hint=f"espalier synth {order.painter} FOLDER, of whole dishes or green leaves",
         )
     done.there += table.taken_in
     done.is_enough = order.ratio is None or done.made.total() + table.taken_in >= goal

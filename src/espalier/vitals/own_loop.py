@@ -132,7 +132,6 @@ class Vitals:
             chosen = split_of(probe)
             batch = fixed_batch(chosen, PROBE_IMAGES) if chosen is not None else None
         self._probe = None if batch is None else FixedProbe(*batch, self._forward)
-        data = data if self._probe is None else replace(data, plain=self._probe.pixels())
         known = known_facts(
             self._model,
             self._optimizer,

@@ -11,9 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from espalier.run_record import SplitPixels
 from espalier.vitals.activity import ActivityWatch
-from espalier.vitals.pixels import PIXEL_IMAGES, split_pixels, spread_positions
+from espalier.vitals.pixels import spread_positions
 from espalier.vitals.untouched import same_buffers, same_modes, same_randomness
 
 PROBE_IMAGES = 512
@@ -110,11 +109,6 @@ class FixedProbe:
         self.labels = labels[:PROBE_IMAGES].cpu().long()
         self.forward = forward
         self.batch = batch
-
-    def pixels(self) -> SplitPixels | None:
-        """What its images are; None where they are no pictures."""
-        images = self.images[:PIXEL_IMAGES]
-        return split_pixels(images.split(self.batch)) if images.ndim == 4 else None  # type: ignore[no-untyped-call]
 
     def measure(
         self,

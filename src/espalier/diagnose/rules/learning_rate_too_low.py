@@ -25,6 +25,8 @@ from espalier.diagnose.facts import finite, rate_edits
 from espalier.diagnose.loss_curves import LossCurve, loss_curve
 from espalier.diagnose.signals import (
     Stretch,
+    movements,
+    part_names,
     rising,
     rounded,
     stepped,
@@ -163,8 +165,10 @@ def _gains(curve: LossCurve) -> tuple[float, float]:
 
 def _dose(record: RunRecord, ratio: float, thresholds: Thresholds) -> tuple[tuple[Edit, ...], str]:
     """The rates to take, as edits and in words."""
-    # A head that starts at zero moves by its own size: then the usual rate has to say how much.
-    seen = _TARGET / ratio if 0 < ratio < thresholds.ratio else math.nan
+    # A head that starts at zero moves by its own size at any rate, and says little of how much.
+    below = _below_head(record)
+    told = below if below > 0 else ratio
+    seen = _TARGET / told if 0 < told < thresholds.ratio else math.nan
     slow = _slow(record, thresholds)
     peak = max((highest(stage) for stage in record.facts.stages if slow(stage)), default=math.nan)
     if math.isnan(peak):
@@ -180,6 +184,19 @@ def _dose(record: RunRecord, ratio: float, thresholds: Thresholds) -> tuple[tupl
     rate = two_digits(factor * peak)
     why = aim.why if rate == aim.rate else f"{aim.why}, as far as the steps of this run bear it"
     return rates_to(record, rate, why, slow), f"Set the peak learning rate to {rate:g}: {why}."
+
+
+def _below_head(record: RunRecord) -> float:
+    """Largest median update ratio of the parts that learn as fast as the head; NaN without any."""
+    found = []
+    for stretch in stepped(record):
+        facts, head = stretch.facts, part_names(stretch.steps)[-1:]
+        if facts is None or not facts.learning_rate or facts.backbone_learning_rate is None:
+            continue
+        if facts.backbone_learning_rate >= facts.learning_rate:
+            moved = movements(stretch.at_speed())
+            found += [ratio for name, ratio in moved.items() if name not in head]
+    return max(finite(found), default=math.nan)
 
 
 def _slow(record: RunRecord, thresholds: Thresholds) -> Callable[[StageFacts], bool]:

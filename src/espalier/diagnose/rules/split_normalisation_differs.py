@@ -5,8 +5,7 @@ What it looks at: mean and standard deviation per channel of what the network is
 Why it matters: the network is judged on numbers that it never saw, and its score says nothing.
 When it is wrong: the photographs of validation really are darker or flatter; then the pixels
     before normalisation differ as well, and the rule stays silent. Strong changes of colour in
-    training look like another normalisation, unless training images are on record as validation
-    sees them, too (the probe of a loop of your own).
+    training look like another normalisation: where they change images as much, the limits double.
 What to do: use one normalisation for both.
 Source: fault D9.
 """
@@ -31,13 +30,13 @@ class Thresholds:
     ratio: float = threshold(1.5, "times", "between the spreads of a channel, or its inverse")
     noise: float = threshold(0.7, "standard deviations", "between the means of single images")
     errors: float = threshold(3.0, "standard errors", "by which means must differ as well")
+    drawn: float = threshold(0.9, "standard deviations", "between draws, from which limits double")
     surely: float = threshold(2.0, "times these", "from which pictures cannot be the reason")
 
 
 def check(subject: RunRecord, thresholds: Thresholds) -> Finding | None:
     """An error where the splits differ after normalisation more than before it."""
-    # Without what chance does to training images, where somebody showed them so.
-    train, val = subject.data.plain or subject.data.train, subject.data.val
+    train, val = subject.data.train, subject.data.val
     if train is None or val is None:
         raise CannotJudge("needs pixels of training and of validation")
     if len(train.mean) != len(val.mean) or min(train.images, val.images) < 1:
@@ -49,9 +48,11 @@ def check(subject: RunRecord, thresholds: Thresholds) -> Finding | None:
     shift = abs(shift if raw is None else shift - raw[0])
     stretch = stretch if raw is None else stretch / raw[1]
     error = thresholds.noise * math.sqrt(1 / train.images + 1 / val.images)
-    allowed = max(thresholds.mean, thresholds.errors * error)
+    # Chance that changes images so much changes their means and spreads as well.
+    loose = thresholds.surely if raw is None and _is_wild(train, thresholds) else 1.0
+    allowed = loose * max(thresholds.mean, thresholds.errors * error)
     spread = max(stretch, 1 / stretch)
-    if shift <= allowed and spread <= thresholds.ratio:
+    if shift <= allowed and spread <= loose * thresholds.ratio:
         return None
     # Pictures from elsewhere differ, too, but hardly by so much.
     surely = max(shift / thresholds.mean, spread / thresholds.ratio) > thresholds.surely
@@ -70,6 +71,11 @@ def check(subject: RunRecord, thresholds: Thresholds) -> Finding | None:
         advice=("Build the normalisation once and give the same object to both splits.",),
         consequences=_CONSEQUENCES,
     )
+
+
+def _is_wild(train: SplitPixels, thresholds: Thresholds) -> bool:
+    """Whether two draws of one training image differ nearly as two images do."""
+    return (train.redraw_change or 0.0) >= thresholds.drawn
 
 
 _CONSEQUENCES = (
