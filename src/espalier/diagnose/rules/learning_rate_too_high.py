@@ -300,7 +300,7 @@ def _rate(record: RunRecord) -> Evidence | bool | None:
         return None
     if max(peaks) <= usual[2]:
         return False
-    return Evidence("peak learning rate", max(peaks), usual[2], "rate")
+    return Evidence("peak learning rate", max(peaks), usual[2])
 
 
 def _brisk(record: RunRecord, thresholds: Thresholds) -> Evidence | bool | None:
@@ -315,7 +315,7 @@ def _brisk(record: RunRecord, thresholds: Thresholds) -> Evidence | bool | None:
     limit = thresholds.times * usual[1]
     if not ratio > thresholds.brisk or peak <= limit:
         return False
-    return Evidence("peak learning rate", peak, limit, "rate")
+    return Evidence("peak learning rate", peak, limit)
 
 
 def _beyond_trial(record: RunRecord) -> Evidence | bool | None:
@@ -325,7 +325,7 @@ def _beyond_trial(record: RunRecord) -> Evidence | bool | None:
         return None
     if max(peaks) < limit:
         return False
-    return Evidence("peak rate, where a trial diverged", max(peaks), limit, "rate")
+    return Evidence("peak rate, where a trial diverged", max(peaks), limit)
 
 
 def _peak(record: RunRecord) -> float:

@@ -102,7 +102,7 @@ def check(record: RunRecord, thresholds: Thresholds) -> Finding | None:
                 "change / weight",
                 where,
             ),
-            Evidence("peak learning rate", peak, usual[0] if usual else None, "rate", where),
+            Evidence("peak learning rate", peak, usual[0] if usual else None, "", where),
             Evidence("pace at the end / at the start", pace, thresholds.linear),
             Evidence("gained of what there was to gain", gained, thresholds.moved, "share"),
         ),
