@@ -89,11 +89,28 @@ def test_the_noise_is_that_of_repeated_draws() -> None:
         (np.full((10, 4), math.nan), np.arange(10) % 2),
         (np.zeros((0, 4)), np.zeros(0, dtype=np.int64)),
         (np.zeros((9, 4)), np.arange(10) % 2),
+        (np.random.default_rng(0).normal(size=(20, 4)), np.arange(20) % 10),
     ],
-    ids=["all alike", "one class", "one image each", "no numbers", "no images", "other length"],
+    ids=[
+        "all alike",
+        "one class",
+        "one image each",
+        "no numbers",
+        "no images",
+        "other length",
+        "two each",
+    ],
 )
 def test_what_cannot_be_judged(inputs: np.ndarray, labels: np.ndarray) -> None:
     assert head_trial(inputs, labels) is None
+
+
+def test_three_images_of_a_class_are_enough_to_try() -> None:
+    inputs, labels = blobs(400, 5, 1.5)
+    few = np.concatenate([np.flatnonzero(labels == c)[:3] for c in range(5)])
+    trial = head_trial(inputs[few], labels[few])
+    assert trial is not None
+    assert trial.images == dict.fromkeys(range(5), 3)
 
 
 def test_images_that_are_no_numbers_are_left_out() -> None:

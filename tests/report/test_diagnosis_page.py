@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
@@ -32,6 +31,7 @@ from espalier.report.diagnosis_text import (
     short_lines,
 )
 from espalier.run_record import DataFacts, EpochSigns, RunFacts, RunRecord, StepSigns
+from html_pages import Page
 
 NASTY = '<script>alert(1)</script>"'
 RATE = Finding(
@@ -85,40 +85,6 @@ def record(epochs: int = 6, **changes: object) -> RunRecord:
         "ended": "finished",
     }  # fmt: skip
     return RunRecord(**(values | changes))  # type: ignore[arg-type]
-
-
-class Page(HTMLParser):
-    """What a reader gets: tags in order with attributes, headings, and the text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.headings: list[tuple[int, str]] = []
-        self.text = ""
-        self.open: list[str] = []
-        self.feed(text)
-        assert not self.open, "elements that were not closed"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert len(dict(attrs)) == len(attrs)
-        self.tags.append((tag, dict(attrs)))
-        if tag not in ("img", "meta", "wbr"):
-            self.open.append(tag)
-        if re.fullmatch(r"h\d", tag):
-            self.headings.append((int(tag[1]), ""))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
-            self.text += data
-        if any(re.fullmatch(r"h\d", tag) for tag in self.open):
-            level, text = self.headings[-1]
-            self.headings[-1] = (level, text + data)
-
-    def attributes(self, tag: str, key: str) -> list[str]:
-        return [str(found[key]) for name, found in self.tags if name == tag and key in found]
 
 
 def write(tmp_path: Path, report: Report = SICK, run: RunRecord | None = None) -> Page:

@@ -108,7 +108,7 @@ def head_trial(inputs: Features, labels: Labels) -> HeadTrial | None:
         labels: Class indices [N].
 
     Returns:
-        None with fewer than two classes, or with inputs that are all alike.
+        None with fewer than two classes, too few images, or inputs that are all alike.
     """
     if len(inputs) != len(labels):
         return None
@@ -119,7 +119,12 @@ def head_trial(inputs: Features, labels: Labels) -> HeadTrial | None:
     classes = np.unique(labels)
     if not 2 <= len(classes) <= MOST_CLASSES or not np.ptp(inputs, axis=0).any():
         return None
-    return HeadTrial(_tally(labels, _predicted(inputs, labels, classes)))
+    try:
+        predicted = _predicted(inputs, labels, classes)
+    except (ValueError, np.linalg.LinAlgError):
+        # Fewer images than a head needs; a trial is not worth somebody's training.
+        return None
+    return HeadTrial(_tally(labels, predicted))
 
 
 def _predicted(inputs: Features, labels: Labels, classes: Labels) -> Labels:
@@ -134,7 +139,8 @@ def _predicted(inputs: Features, labels: Labels, classes: Labels) -> Labels:
     head = LinearDiscriminantAnalysis(
         solver="lsqr", shrinkage="auto", priors=np.full(len(classes), 1 / len(classes))
     )
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    most = int(np.bincount(labels).max())
+    folds = StratifiedKFold(min(FOLDS, most), shuffle=True, random_state=0)
     with warnings.catch_warnings():
         # Classes with fewer images than folds are judged in the folds that hold them.
         warnings.simplefilter("ignore")
